@@ -1,0 +1,41 @@
+# Two commands do everything: `make run` serves, `make test` tests. The rest is for people who work on maser.
+.DEFAULT_GOAL := help
+.PHONY: help run build test accept bench fmt clippy fuzz loom miri clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## build, then serve this machine's clock on port 11123 of the loopback addresses, with a live screen
+	target/release/maser serve --screen
+
+build: ## build the release binary, installing what the build needs
+	@tests/setup build
+	cargo build --release --locked
+
+test: ## run every test (under 25 minutes cold; needs root for the network namespaces)
+	@tests/run all
+
+accept: ## the full-length runs: fuzzing for 10 minutes a target, stress, benchmarks, system calls a packet
+	@tests/run accept
+
+bench: ## criterion benchmarks of the stages
+	cargo bench --locked
+
+fmt: ## format the code
+	cargo fmt --all
+
+clippy: ## lint as CI does
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+fuzz: ## fuzz both targets for a minute each
+	fuzz/run frame 60
+	fuzz/run datagram 60
+
+loom: ## model-check the snapshot's cell
+	@tests/run loom
+
+miri: ## run the cell's and the core's tests under Miri
+	@tests/run miri
+
+clean: ## remove what was built
+	cargo clean

@@ -1,0 +1,289 @@
+//! The machine's own clock as the reference: kept by somebody else, read and never written.
+//!
+//! A reading pairs the counter with `CLOCK_REALTIME` and with what the kernel says of it. Each reading moves the
+//! served clock's line onto it, so that the server follows whatever keeps the machine's clock within one period of
+//! reading; between readings the line runs on at the rate of the last two. The offset between `CLOCK_REALTIME` and
+//! `CLOCK_MONOTONIC`, which slewing leaves alone, tells a step from a slew.
+
+use crate::snapshot::{Growth, STRATUM_UNSYNCHRONISED, Snapshot};
+use crate::time::{
+    BUILD_DATE, ClockReading, Instant, LeapTable, Line, NtpShort, NtpTimestamp, Rate, Span, Tai, Ticks, Utc, is_last_of_month,
+};
+
+/// A snapshot made from the machine's clock holds for this long: past it replies say "unsynchronised".
+pub const VALIDITY: Span = Span::from_seconds(8);
+
+/// `CLOCK_REALTIME − CLOCK_MONOTONIC` moves by more than this only when somebody steps the clock.
+const STEP_MIN: Span = Span::from_nanos(20_000);
+
+/// A reading whose bracket is wider was preempted: it isn't used while a better one may still come.
+const BRACKET_ERROR_MAX: Span = Span::from_nanos(5_000);
+
+/// How long the line may run on past unusable readings before a wide one is taken as it is.
+const PATIENCE: Span = Span::from_seconds(1);
+
+/// The shortest time over which a rate is measured: brackets of ±50 ns then make 1 ppm at most.
+const RATE_BASELINE_MIN: Span = Span::from_nanos(100_000_000);
+
+/// The kernel slews by 10 % at most (its tick), so a rate further from the nominal one isn't believed.
+const RATE_DEVIATION_MAX_PPB: i64 = 110_000_000;
+
+/// The kernel moves its clock for a leap second at a tick, up to 10 ms late; around it no reading is believed.
+const LEAP_TICK_MAX: Span = Span::from_nanos(20_000_000);
+
+/// A clock that says a date this long before the build is wrong, not merely another time zone's mistake.
+const BUILD_DATE_MARGIN: Span = Span::from_seconds(86_400);
+
+/// The reference id of a clock that is its own reference, at stratum 2 and above (as chrony sends it).
+pub const LOCAL_REFERENCE_ID: [u8; 4] = [127, 127, 1, 1];
+
+/// The same at stratum 1: RFC 5905 figure 12's uncalibrated local clock.
+const LOCAL_REFERENCE_ID_STRATUM_1: [u8; 4] = *b"LOCL";
+
+/// What the kernel says of a coming leap second.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KernelLeap {
+    /// Nothing.
+    None,
+    /// A second is inserted at the end of this UTC day, or is being inserted.
+    Insert,
+    /// A second is deleted at the end of this UTC day.
+    Delete,
+}
+
+/// The machine's clock and the counter, read together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MachineReading {
+    /// The counter with the kernel's clocks.
+    pub clock: ClockReading,
+    /// Whether the kernel calls its clock synchronised.
+    pub synchronised: bool,
+    /// The kernel's bound on its clock's error.
+    pub error_max: Span,
+    /// The leap second that the kernel is armed for.
+    pub leap: KernelLeap,
+}
+
+/// What the operator says of the machine's clock, and what was measured of its counter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MachineSettings {
+    /// The stratum of the machine's clock, 1 to 14; it is served as one above.
+    pub stratum: u8,
+    /// The reference id that is served while synchronised.
+    pub reference_id: [u8; 4],
+    /// The stratum to serve while the machine isn't synchronised; without one, replies say so.
+    pub local_stratum: Option<u8>,
+    /// log₂ of the reading precision in seconds, measured.
+    pub precision: i8,
+    /// The counter's rate as calibrated, for the time before two readings have measured it.
+    pub nominal_rate: Rate,
+}
+
+/// What the served clock stands on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// The machine's clock, which the kernel calls synchronised.
+    Synchronised,
+    /// The machine's clock as it is, at the configured local stratum.
+    Local,
+    /// Nothing: the machine isn't synchronised and no local stratum is configured.
+    Unsynchronised,
+    /// Nothing: the machine's clock says a date before this program was built.
+    BeforeBuild,
+}
+
+/// What a reading brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MachineUpdate {
+    /// The snapshot to publish; none where the reading was preempted or too near to a leap second, and the last
+    /// snapshot stands.
+    pub snapshot: Option<Snapshot>,
+    /// How far the machine's clock had moved from the served one since the last reading, other than by a step.
+    pub offset: Option<Span>,
+    /// `CLOCK_REALTIME` was stepped by this much and the served clock followed.
+    pub step: Option<Span>,
+    /// The served clock now stands on something else than before.
+    pub standing: Option<Standing>,
+}
+
+impl MachineUpdate {
+    const NOTHING: Self = Self { snapshot: None, offset: None, step: None, standing: None };
+}
+
+/// The reading that the line stands on, with what is needed to compare it with the next.
+#[derive(Clone, Copy, Debug)]
+struct Footing {
+    line: Line,
+    /// TAI less `CLOCK_MONOTONIC`: constant but for steps.
+    tai_less_monotonic: Span,
+    standing: Standing,
+}
+
+/// A line and how good it is.
+struct Fit {
+    line: Line,
+    error: Span,
+    growth: Growth,
+    offset: Option<Span>,
+    step: Option<Span>,
+}
+
+/// The served clock while the machine's clock is its reference.
+#[derive(Clone, Debug)]
+pub struct MachineClock {
+    settings: MachineSettings,
+    leaps: LeapTable,
+    /// The leap second that the kernel is armed for: the day (since 1970) that begins after it, and its sign.
+    armed: Option<(i64, i32)>,
+    footing: Option<Footing>,
+    steps: u32,
+}
+
+impl MachineClock {
+    /// A clock that has read nothing, with the leap seconds known so far.
+    #[must_use]
+    pub const fn new(settings: MachineSettings, leaps: LeapTable) -> Self {
+        Self { settings, leaps, armed: None, footing: None, steps: 0 }
+    }
+
+    /// Takes a reading and says what to publish and what is worth logging.
+    pub fn update(&mut self, reading: &MachineReading) -> MachineUpdate {
+        let clock = &reading.clock;
+        let utc = Instant::<Utc>::from_unix_nanos(clock.realtime_ns);
+        let predicted = self.footing.map(|last| last.line.at(clock.ticks));
+        let leaps = self.leaps_with(reading.leap, utc, predicted);
+        let Some((last, predicted)) = self.footing.zip(predicted) else {
+            let origin = leaps.tai(utc).nearest(Instant::from_raw(i128::MIN));
+            let line = Line { reference: clock.ticks, origin, rate: self.settings.nominal_rate };
+            let error = line.rate.span_of(i64::from(clock.error_ticks));
+            return self.stand_on(reading, &leaps, &Fit { line, error, growth: Growth::PHI, offset: None, step: None });
+        };
+
+        let bracket_error = last.line.rate.span_of(i64::from(clock.error_ticks));
+        let preempted = bracket_error > BRACKET_ERROR_MAX && predicted - last.line.origin < PATIENCE;
+        if preempted || leaps.known().iter().any(|leap| (leap.at - predicted).abs() < LEAP_TICK_MAX) {
+            return MachineUpdate::NOTHING;
+        }
+
+        let tai = leaps.tai(utc).nearest(predicted);
+        let moved = tai_less_monotonic(tai, clock) - last.tai_less_monotonic;
+        let apart = Span::from_nanos(i64::from(clock.apart_ns));
+        let step = Some(moved).filter(|moved| moved.abs() > STEP_MIN + apart);
+        let rate = if step.is_some() { last.line.rate } else { self.rate_since(last.line, clock.ticks, tai) };
+        let offset = if step.is_some() { None } else { Some(tai - predicted) };
+        let fit = Fit {
+            line: Line { reference: clock.ticks, origin: tai, rate },
+            // Where the line was off by the time of this reading it may be again by the next.
+            error: bracket_error + offset.unwrap_or(Span::ZERO).abs(),
+            growth: Growth::from_ppb(PHI_PPB + rate.ppb_from(last.line.rate).unsigned_abs()),
+            offset,
+            step,
+        };
+        self.stand_on(reading, &leaps, &fit)
+    }
+
+    /// The rate from the line's reference point to here, or the line's own where that can't be told.
+    fn rate_since(&self, line: Line, ticks: Ticks, tai: Instant<Tai>) -> Rate {
+        let span = tai - line.origin;
+        if span < RATE_BASELINE_MIN {
+            return line.rate;
+        }
+        Rate::measured(span, ticks.since(line.reference))
+            .filter(|rate| rate.ppb_from(self.settings.nominal_rate).saturating_abs() <= RATE_DEVIATION_MAX_PPB)
+            .unwrap_or(line.rate)
+    }
+
+    /// The leap seconds known, with the one that the kernel is armed for if this is a day that can end with one.
+    /// An armed one that has passed by the served clock becomes history.
+    fn leaps_with(&mut self, pending: KernelLeap, utc: Instant<Utc>, now: Option<Instant<Tai>>) -> LeapTable {
+        let day = utc.unix_seconds().div_euclid(86_400);
+        let seconds = match pending {
+            KernelLeap::None => 0,
+            KernelLeap::Insert => 1,
+            KernelLeap::Delete => -1,
+        };
+        let armed = (seconds != 0 && is_last_of_month(day)).then_some((day + 1, seconds));
+        let expected = self.with_leap(self.armed);
+        if expected.known().last().is_some_and(|leap| now.is_some_and(|now| now >= leap.at)) {
+            self.leaps = expected;
+        }
+        // The kernel stays armed during the inserted second: the table refuses to add that one again.
+        self.armed = armed;
+        self.with_leap(armed)
+    }
+
+    fn with_leap(&self, leap: Option<(i64, i32)>) -> LeapTable {
+        let mut leaps = self.leaps.clone();
+        if let Some((day, seconds)) = leap {
+            // Refused where it is known already or the table is full: then what is known stands.
+            let _known = leaps.add(day, seconds);
+        }
+        leaps
+    }
+
+    fn standing(&self, reading: &MachineReading) -> Standing {
+        let utc = Instant::<Utc>::from_unix_nanos(reading.clock.realtime_ns);
+        if utc < BUILD_DATE - BUILD_DATE_MARGIN {
+            Standing::BeforeBuild
+        } else if reading.synchronised {
+            Standing::Synchronised
+        } else if self.settings.local_stratum.is_some() {
+            Standing::Local
+        } else {
+            Standing::Unsynchronised
+        }
+    }
+
+    fn stand_on(&mut self, reading: &MachineReading, leaps: &LeapTable, fit: &Fit) -> MachineUpdate {
+        let standing = self.standing(reading);
+        let before = self.footing.map(|footing| footing.standing);
+        let line = fit.line;
+        self.footing = Some(Footing {
+            line,
+            tai_less_monotonic: tai_less_monotonic(line.origin, &reading.clock),
+            standing,
+        });
+        self.steps = self.steps.wrapping_add(u32::from(fit.step.is_some()));
+        let local_stratum = self.settings.local_stratum.unwrap_or(STRATUM_UNSYNCHRONISED);
+        let (stratum, reference_id, error) = match standing {
+            Standing::Synchronised => (self.settings.stratum + 1, self.settings.reference_id, reading.error_max),
+            Standing::Local if local_stratum == 1 => (1, LOCAL_REFERENCE_ID_STRATUM_1, Span::ZERO),
+            Standing::Local => (local_stratum, LOCAL_REFERENCE_ID, Span::ZERO),
+            Standing::Unsynchronised | Standing::BeforeBuild => {
+                (STRATUM_UNSYNCHRONISED, [0; 4], reading.error_max)
+            }
+        };
+        let leap = leaps.window(line.origin);
+        let snapshot = Snapshot {
+            line: Some(line),
+            valid_until: line.reference.offset(line.rate.ticks_in(VALIDITY)),
+            leap,
+            stratum,
+            precision: self.settings.precision,
+            reference_id,
+            // The kernel's bound includes half of the round trip to whatever its clock follows.
+            root_delay: NtpShort::from_bits(0),
+            root_dispersion: error + fit.error,
+            dispersion_growth: fit.growth,
+            reference_time: NtpTimestamp::from_utc(leap.utc(line.origin)),
+            generation: self.steps,
+        };
+        MachineUpdate {
+            snapshot: Some(snapshot),
+            offset: fit.offset,
+            step: fit.step,
+            standing: Some(standing).filter(|now| before != Some(*now)),
+        }
+    }
+}
+
+/// RFC 5905's PHI.
+const PHI_PPB: u64 = 15_000;
+
+fn tai_less_monotonic(tai: Instant<Tai>, clock: &ClockReading) -> Span {
+    (tai - Instant::from_unix(0, 0)) - Span::from_nanos(clock.monotonic_ns)
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

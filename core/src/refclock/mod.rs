@@ -1,0 +1,8 @@
+//! What a reference says, and what follows for the snapshot.
+
+mod machine;
+
+pub use machine::{
+    KernelLeap, LOCAL_REFERENCE_ID, MachineClock, MachineReading, MachineSettings, MachineUpdate, Standing,
+    VALIDITY,
+};

@@ -1,0 +1,10 @@
+//! The answer: decided from the request and the clock, written over the request, stamped last.
+
+pub mod rewrite;
+
+mod decide;
+mod receive;
+
+pub use decide::{Verdict, decide, transmit_after};
+pub use receive::ReceiveStamps;
+pub use rewrite::{Prepared, Reply, ReplyMode, rewrite, stamp};

@@ -1,0 +1,283 @@
+//! The command line: what an operator types, parsed and explained.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config, Idle, KEYS, LoadError, Overrides, PortChoice, Word, Workers};
+use crate::status::{self, ClientError, Surroundings};
+
+/// A stratum-1 NTP server for bare metal.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "maser", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What maser can be told to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Answer NTP requests until told to stop
+    ///
+    /// Without a configuration it answers at 127.0.0.1:11123 and [::1]:11123 from this machine's clock, which needs no
+    /// privilege: replies are of stratum 4 while the kernel says that the clock is synchronised (as on a host that
+    /// follows public servers) and of stratum 10 while it doesn't. What is given here overrides the configuration.
+    /// SIGINT and SIGTERM stop it.
+    Serve(ServeArguments),
+    /// Check a configuration and tell everything that is wrong with it
+    ///
+    /// Every problem is told as FILE:LINE:COLUMN: KEY: PROBLEM; expected WHAT. When there is none, the configuration is
+    /// printed with every default written out, and the exit status is 0.
+    CheckConfig(CheckConfigArguments),
+    /// Ask a running server how it is
+    ///
+    /// The exit status is 0 if it answered, whatever its state.
+    Status(StatusArguments),
+}
+
+/// `maser serve`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ServeArguments {
+    /// The configuration file (TOML; `maser check-config --keys` explains its keys)
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Answer at this address and port instead of the configured ones; may be given several times
+    #[arg(long, short, value_name = "ADDRESS:PORT", value_parser = config::listen)]
+    pub listen: Vec<SocketAddr>,
+    /// How packets come in and go out; "auto" takes the best that there is, the others that or nothing
+    #[arg(long, value_name = "PORT", value_parser = words::<PortChoice>())]
+    pub port: Option<PortChoice>,
+    /// How many workers (4), or on which cores (0,2-5; a single one as 3-3)
+    #[arg(long, short, value_name = "NUMBER|CORES")]
+    pub workers: Option<Workers>,
+    /// What a worker does when no packet waits: sleep, or look again at once, which takes its whole core
+    #[arg(long, value_name = "IDLE", value_parser = words::<Idle>())]
+    pub idle: Option<Idle>,
+    /// Where `maser status` may ask (a Unix socket)
+    #[arg(long, value_name = "PATH")]
+    pub status_socket: Option<PathBuf>,
+    /// Show the state and the rates live; a line every 10 s if the output isn't a terminal
+    #[arg(long)]
+    pub screen: bool,
+}
+
+/// `maser check-config`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct CheckConfigArguments {
+    /// The configuration file
+    #[arg(value_name = "FILE", required_unless_present = "keys")]
+    pub file: Option<PathBuf>,
+    /// Explain every key of the configuration instead
+    #[arg(long, conflicts_with = "file")]
+    pub keys: bool,
+}
+
+/// `maser status`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct StatusArguments {
+    /// The server's own document, JSON, without interpretation
+    #[arg(long, conflicts_with_all = ["all", "watch"])]
+    pub json: bool,
+    /// Show counters that are zero, too
+    #[arg(long, short, conflicts_with = "watch")]
+    pub all: bool,
+    /// Go on once a second until interrupted, with rates; a line every 10 s if the output isn't a terminal
+    #[arg(long, short)]
+    pub watch: bool,
+    /// The server's status socket, if it isn't at a usual place
+    #[arg(long, value_name = "PATH")]
+    pub status_socket: Option<PathBuf>,
+}
+
+/// A parser for one of a few words, which clap lists in the help and in its messages.
+fn words<W: Word + Send + Sync>() -> impl TypedValueParser<Value = W> {
+    PossibleValuesParser::new(W::words())
+        .map(|word| W::of_word(&word).expect("clap lets no other word through than those it was given"))
+}
+
+/// Why a command came to nothing; its text is for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] LoadError),
+    /// The command line doesn't fit the configuration.
+    #[error(transparent)]
+    Override(#[from] config::OverrideError),
+    /// The server doesn't answer.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The output can't be written.
+    #[error("the output can't be written: {0}")]
+    Output(io::Error),
+}
+
+impl ServeArguments {
+    /// The configuration that these arguments ask for: the file's or the one without a file, and what overrides it.
+    pub fn configuration(&self) -> Result<Config, CliError> {
+        let config = match &self.config {
+            Some(path) => config::load(path)?,
+            None => Config::default_run(),
+        };
+        let overrides = Overrides {
+            listen: self.listen.clone(),
+            port: self.port,
+            workers: self.workers.clone(),
+            idle: self.idle,
+            status_socket: self.status_socket.clone(),
+        };
+        Ok(config.overridden(overrides)?)
+    }
+}
+
+impl CheckConfigArguments {
+    /// Checks the file, or explains the keys.
+    pub fn run(&self, out: &mut dyn Write) -> Result<(), CliError> {
+        let text = match &self.file {
+            Some(path) => format!("# {} is in order and means:\n\n{}", path.display(), config::load(path)?),
+            None => KEYS.iter().map(|key| format!("{key}\n")).collect(),
+        };
+        print(out, &text)
+    }
+}
+
+impl StatusArguments {
+    /// Asks the server and shows what it says; `terminal_width` is none if `out` isn't a terminal.
+    pub fn run(
+        &self,
+        surroundings: &Surroundings,
+        out: &mut dyn Write,
+        terminal_width: Option<usize>,
+    ) -> Result<(), CliError> {
+        let path = match &self.status_socket {
+            Some(path) => path.clone(),
+            None => status::find(surroundings)?,
+        };
+        let first = status::fetch(&path)?;
+        if self.watch {
+            let mut first = Some(first);
+            let next = || first.take().map_or_else(|| status::fetch(&path), Ok);
+            // Nothing stops it but the reader, an interrupt, or a server that is gone.
+            let never = std::sync::atomic::AtomicBool::new(false);
+            return status::watch(next, out, terminal_width, &never).map_err(CliError::Output);
+        }
+        if self.json {
+            let document = serde_json::to_string(&first).map_err(|error| CliError::Output(error.into()))?;
+            return print(out, &(document + "\n"));
+        }
+        print(out, &status::table(&first, self.all))
+    }
+}
+
+/// Writes everything; a reader that has seen enough (`| head`) is no error.
+fn print(out: &mut dyn Write, text: &str) -> Result<(), CliError> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::Output(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(arguments: &[&str]) -> Result<Command, clap::Error> {
+        Cli::try_parse_from([&["maser"], arguments].concat()).map(|cli| cli.command)
+    }
+
+    fn serve(arguments: &[&str]) -> ServeArguments {
+        match parse(&[&["serve"], arguments].concat()).unwrap() {
+            Command::Serve(arguments) => arguments,
+            Command::CheckConfig(_) | Command::Status(_) => panic!("not serve"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_arguments_it_serves_the_default_run() {
+        assert_eq!(serve(&[]).configuration().unwrap(), Config::default_run());
+    }
+
+    #[test]
+    fn every_argument_reaches_the_configuration() {
+        let arguments = serve(&[
+            "--listen",
+            "127.0.0.1:1",
+            "-l",
+            "[::1]:2",
+            "--port",
+            "socket",
+            "--workers",
+            "0,2-3",
+            "--idle",
+            "spin",
+            "--status-socket",
+            "/s",
+        ]);
+        let config = arguments.configuration().unwrap();
+        assert_eq!(config.server.listen.len(), 2);
+        assert_eq!((config.server.port, config.server.idle), (PortChoice::Socket, Idle::Spin));
+        assert_eq!(config.server.workers, Workers::Cores(vec![0, 2, 3]));
+        assert_eq!(config.status.socket, Some("/s".into()));
+        assert!(serve(&["--screen"]).screen);
+    }
+
+    #[test]
+    fn a_wrong_argument_is_explained() {
+        let told = |arguments: &[&str]| parse(arguments).unwrap_err().to_string();
+        let port = told(&["serve", "--port", "io_uring"]);
+        assert!(port.contains("[possible values: auto, io-uring, socket]"), "{port}");
+        let listen = told(&["serve", "--listen", "localhost:123"]);
+        assert!(listen.contains("a host name is not an address"), "{listen}");
+        let workers = told(&["serve", "--workers", "0"]);
+        assert!(workers.contains("must be from 1 to 256"), "{workers}");
+        assert!(told(&["check-config"]).contains("<FILE>"));
+        assert!(parse(&["status", "--json", "--watch"]).is_err());
+    }
+
+    #[test]
+    fn every_argument_is_explained() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_long_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn the_help_tells_the_strata_of_the_default_run() {
+        let help = Cli::command().find_subcommand_mut("serve").unwrap().render_long_help().to_string();
+        let config = Config::default_run();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            help.contains(&format!("of stratum {} while the kernel says", config.source.served_stratum())),
+            "{help}"
+        );
+        assert!(help.contains(&format!("of stratum {} while it doesn't", config.local.unwrap())), "{help}");
+        for address in config.server.listen {
+            assert!(help.contains(&address.to_string()), "{help}");
+        }
+    }
+
+    #[test]
+    fn the_keys_are_told() {
+        let mut out = Vec::new();
+        CheckConfigArguments { file: None, keys: true }.run(&mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(
+            KEYS.iter().filter(|key| text.contains(&format!("{}.{}\n", key.section, key.name))).count(),
+            11
+        );
+    }
+}

@@ -1,0 +1,239 @@
+//! Reads one section of the file, key by key, and reports what is left over.
+//!
+//! serde's derive stops at the first error and loses positions, so the spanned tree is walked by hand: a
+//! [`Section`] gives out its fields by [`Key`], and a [`Field`] reads its value as one type or another, telling the
+//! [`Report`] where it can't.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{self, Key};
+use super::report::Report;
+use super::value::Word;
+
+/// A table of the file with the keys that it may hold.
+pub(super) struct Section<'t> {
+    name: &'static str,
+    path: String,
+    offset: usize,
+    table: &'t DeTable<'t>,
+}
+
+impl<'t> Section<'t> {
+    /// The table at `path`; reports anything else that stands there.
+    pub(super) fn open(
+        name: &'static str,
+        path: String,
+        value: &'t Spanned<DeValue<'t>>,
+        report: &mut Report<'_>,
+    ) -> Option<Self> {
+        let offset = value.span().start;
+        let DeValue::Table(table) = value.get_ref() else {
+            report.add(offset, path, found(value.get_ref()), format!("a section, as {}", header_of(name)));
+            return None;
+        };
+        let section = Self { name, path, offset, table };
+        section.report_unknown(report);
+        Some(section)
+    }
+
+    /// Where the section begins.
+    pub(super) const fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The value of a key, if it is there.
+    pub(super) fn field(&self, key: &'static Key) -> Option<Field<'t>> {
+        let value = self.table.get(key.name)?;
+        Some(Field { expected: key.expected, path: self.path_of(key.name), value })
+    }
+
+    /// The value of a key that must be there.
+    pub(super) fn required(&self, key: &'static Key, report: &mut Report<'_>) -> Option<Field<'t>> {
+        let field = self.field(key);
+        if field.is_none() {
+            report.add_missing(self.offset, self.path_of(key.name), key.expected);
+        }
+        field
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        format!("{}.{}", self.path, name)
+    }
+
+    fn report_unknown(&self, report: &mut Report<'_>) {
+        let known: Vec<&str> = keys::of(self.name).map(|key| key.name).collect();
+        for name in self.table.keys().filter(|name| !known.contains(&name.get_ref().as_ref())) {
+            let problem = unknown("key", nearest(name.get_ref(), &known));
+            report.add(name.span().start, self.path_of(name.get_ref()), problem, one_of(&known));
+        }
+    }
+}
+
+/// How a section is written.
+pub(super) fn header_of(name: &str) -> &str {
+    keys::SECTIONS.iter().find(|(section, _)| *section == name).map_or(name, |&(_, header)| header)
+}
+
+/// A value with the key that it stands at.
+#[derive(Clone)]
+pub(super) struct Field<'t> {
+    expected: &'static str,
+    path: String,
+    value: &'t Spanned<DeValue<'t>>,
+}
+
+impl<'t> Field<'t> {
+    /// Where the value begins.
+    pub(super) fn offset(&self) -> usize {
+        self.value.span().start
+    }
+
+    /// The value, to tell its type.
+    pub(super) fn value(&self) -> &'t DeValue<'t> {
+        self.value.get_ref()
+    }
+
+    /// Says what is wrong with the value; what it takes instead is known to the field.
+    pub(super) fn refuse(&self, problem: impl Into<String>, report: &mut Report<'_>) {
+        report.add(self.offset(), self.path.clone(), problem, self.expected);
+    }
+
+    /// Says that the value has the wrong type.
+    pub(super) fn refuse_type(&self, report: &mut Report<'_>) {
+        self.refuse(found(self.value()), report);
+    }
+
+    /// A string.
+    pub(super) fn text(&self, report: &mut Report<'_>) -> Option<&'t str> {
+        let text = self.value().as_str();
+        if text.is_none() {
+            self.refuse_type(report);
+        }
+        text
+    }
+
+    /// One of a few words.
+    pub(super) fn word<W: Word>(&self, report: &mut Report<'_>) -> Option<W> {
+        let text = self.text(report)?;
+        let word = W::of_word(text);
+        if word.is_none() {
+            let words: Vec<&str> = W::words().collect();
+            let problem = unknown(&format!("word {text:?}"), nearest(text, &words));
+            self.refuse(problem, report);
+        }
+        word
+    }
+
+    /// A whole number within a range.
+    pub(super) fn number<N>(&self, range: std::ops::RangeInclusive<N>, report: &mut Report<'_>) -> Option<N>
+    where
+        N: TryFrom<i64> + PartialOrd,
+    {
+        let DeValue::Integer(integer) = self.value() else {
+            self.refuse_type(report);
+            return None;
+        };
+        // Only the magnitude can be wrong, except on a broken line, whose problems aren't told a second time.
+        let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
+        let number =
+            number.and_then(|number| N::try_from(number).ok()).filter(|number| range.contains(number));
+        if number.is_none() {
+            self.refuse(format!("{integer} is out of range"), report);
+        }
+        number
+    }
+
+    /// The elements of a list, each a field of its own and told what is expected of it.
+    pub(super) fn elements(&self, expected: &'static str) -> Option<Vec<Self>> {
+        let DeValue::Array(array) = self.value() else {
+            return None;
+        };
+        let element = |(index, value)| Self { expected, path: format!("{}[{index}]", self.path), value };
+        Some(array.iter().enumerate().map(element).collect())
+    }
+}
+
+/// What stands where something else was expected.
+pub(super) fn found(value: &DeValue<'_>) -> String {
+    let kind = match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    };
+    format!("found {kind}")
+}
+
+/// What to say of a thing that isn't known but resembles one that is.
+pub(super) fn unknown(thing: &str, nearest: Option<&str>) -> String {
+    match nearest {
+        Some(nearest) => format!("unknown {thing}, perhaps {nearest}"),
+        None => format!("unknown {thing}"),
+    }
+}
+
+/// Words as a choice.
+pub(super) fn one_of(words: &[&str]) -> String {
+    match words {
+        [only] => (*only).to_owned(),
+        _ => format!("one of {}", words.join(", ")),
+    }
+}
+
+/// The known word that a mistyped one most resembles: at most a third of its letters are wrong.
+pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    /// Longer words are no typing errors, and the comparison takes their length squared.
+    const WORD_OCTETS_MAX: usize = 64;
+    if word.len() > WORD_OCTETS_MAX {
+        return None;
+    }
+    let (distance, nearest) = known.iter().map(|&known| (edits(word, known), known)).min()?;
+    (distance * 3 <= nearest.len().max(3)).then_some(nearest)
+}
+
+/// How many letters must be put in, left out or changed to get from one word to the other (Levenshtein's distance).
+fn edits(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (index, letter) in from.chars().enumerate() {
+        // `diagonal` and `left` are the cells of the table up-left of and left of the one in hand.
+        let (mut diagonal, mut left) = (index, index + 1);
+        let mut next = vec![left];
+        for (&other, &up) in to.iter().zip(row.iter().skip(1)) {
+            let changed = diagonal + usize::from(!letter.eq_ignore_ascii_case(&other));
+            left = changed.min(left + 1).min(up + 1);
+            diagonal = up;
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_error_finds_its_word() {
+        let known = ["listen", "port", "receive_buffer"];
+        assert_eq!(nearest("lisen", &known), Some("listen"));
+        assert_eq!(nearest("Listen", &known), Some("listen"));
+        assert_eq!(nearest("receive-bufer", &known), Some("receive_buffer"));
+        assert_eq!(nearest("threads", &known), None);
+        assert_eq!(nearest("", &known), None);
+        assert_eq!(nearest(&"listen".repeat(1000), &known), None);
+    }
+
+    #[test]
+    fn edits_are_counted() {
+        assert_eq!(edits("kitten", "sitting"), 3);
+        assert_eq!(edits("", "abc"), 3);
+        assert_eq!(edits("abc", ""), 3);
+        assert_eq!(edits("same", "same"), 0);
+    }
+}

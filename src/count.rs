@@ -1,0 +1,264 @@
+//! What happened, counted: one counter a verdict, drop reason and fault, per worker.
+//!
+//! Each worker writes its own block and nobody else does, so an increment is a plain load and store; the blocks
+//! are padded apart, and readers see each counter whole, though not all of them at one instant.
+
+use crossbeam_utils::CachePadded;
+use maser_core::reply::Verdict;
+use maser_core::time::StampFault;
+use maser_core::wire::DropReason;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What is counted beside the drop reasons.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Event {
+    /// A request was answered with the time.
+    Answered,
+    /// A request was answered with "unsynchronised".
+    AnsweredUnsynchronised,
+    /// A reply was not sent because a queue was full.
+    SendCongested,
+    /// A reply was not sent because the kernel refused it: no route, a packet filter.
+    SendRefused,
+    /// A batch was received.
+    Batch,
+    /// A read of the snapshot had to be repeated.
+    SnapshotRetry,
+    /// The snapshot could not be read within its tries; the batch was answered as unsynchronised.
+    SnapshotLapped,
+    /// A batch was not sent: the snapshot's limit passed while it was being answered.
+    BatchOvertaken,
+    /// `CLOCK_REALTIME` was seen to step.
+    RealtimeStep,
+    /// A packet came without a receive stamp.
+    StampMissing,
+    /// A receive stamp lay in the future.
+    StampFuture,
+    /// A receive stamp was older than a packet can be.
+    StampStale,
+    /// A receive stamp was disbelieved because its clock was stepped a moment ago.
+    StampClockStepped,
+    /// A receive stamp was in a clock that nothing relates to ours.
+    StampUnknownClock,
+    /// A receive timestamp was moved to keep it unique.
+    StampMoved,
+}
+
+impl Event {
+    /// All of them, in the order of their counters.
+    pub const ALL: [Self; 15] = [
+        Self::Answered,
+        Self::AnsweredUnsynchronised,
+        Self::SendCongested,
+        Self::SendRefused,
+        Self::Batch,
+        Self::SnapshotRetry,
+        Self::SnapshotLapped,
+        Self::BatchOvertaken,
+        Self::RealtimeStep,
+        Self::StampMissing,
+        Self::StampFuture,
+        Self::StampStale,
+        Self::StampClockStepped,
+        Self::StampUnknownClock,
+        Self::StampMoved,
+    ];
+
+    const fn is_answer(self) -> bool {
+        matches!(self, Self::Answered | Self::AnsweredUnsynchronised)
+    }
+
+    /// The counter's name in `maser status`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::AnsweredUnsynchronised => "answered-unsynchronised",
+            Self::SendCongested => "send-congested",
+            Self::SendRefused => "send-refused",
+            Self::Batch => "batches",
+            Self::SnapshotRetry => "snapshot-retries",
+            Self::SnapshotLapped => "snapshot-lapped",
+            Self::BatchOvertaken => "batches-overtaken",
+            Self::RealtimeStep => "realtime-steps",
+            Self::StampMissing => "stamp-missing",
+            Self::StampFuture => "stamp-future",
+            Self::StampStale => "stamp-stale",
+            Self::StampClockStepped => "stamp-clock-stepped",
+            Self::StampUnknownClock => "stamp-unknown-clock",
+            Self::StampMoved => "stamp-moved",
+        }
+    }
+}
+
+impl From<StampFault> for Event {
+    fn from(fault: StampFault) -> Self {
+        match fault {
+            StampFault::Missing => Self::StampMissing,
+            StampFault::Future => Self::StampFuture,
+            StampFault::Stale => Self::StampStale,
+            StampFault::ClockStepped => Self::StampClockStepped,
+            StampFault::UnknownClock => Self::StampUnknownClock,
+        }
+    }
+}
+
+const REASONS: usize = DropReason::ALL.len();
+
+/// Log-linear buckets: 8 to an octave, so a bucket is at most 12.5 % wide.
+const BUCKETS_PER_OCTAVE_LOG2: u32 = 3;
+/// Residence is kept up to 2³⁶ ns (69 s); what is longer goes to the last bucket.
+const OCTAVES: u32 = 36;
+const BUCKETS: usize = ((OCTAVES - BUCKETS_PER_OCTAVE_LOG2 + 1) as usize) << BUCKETS_PER_OCTAVE_LOG2;
+
+/// One worker's counters.
+#[derive(Debug)]
+pub struct Counts {
+    events: CachePadded<[AtomicU64; Event::ALL.len()]>,
+    drops: CachePadded<[AtomicU64; REASONS]>,
+    residence: CachePadded<[AtomicU64; BUCKETS]>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            events: CachePadded::new([const { AtomicU64::new(0) }; Event::ALL.len()]),
+            drops: CachePadded::new([const { AtomicU64::new(0) }; REASONS]),
+            residence: CachePadded::new([const { AtomicU64::new(0) }; BUCKETS]),
+        }
+    }
+}
+
+/// Only the owning worker writes, so nothing is lost between the load and the store.
+fn add(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+}
+
+impl Counts {
+    /// Counts what became of a packet.
+    #[inline]
+    pub fn verdict(&self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Answer(_) => self.event(Event::Answered),
+            Verdict::AnswerUnsynchronised(_) => self.event(Event::AnsweredUnsynchronised),
+            Verdict::Drop(reason) => add(&self.drops[*reason as usize], 1),
+        }
+    }
+
+    /// Counts an event.
+    #[inline]
+    pub fn event(&self, event: Event) {
+        self.events(event, 1);
+    }
+
+    /// Counts `count` events.
+    #[inline]
+    pub fn events(&self, event: Event, count: u64) {
+        add(&self.events[event as usize], count);
+    }
+
+    /// Takes over a count that is kept elsewhere.
+    #[inline]
+    pub fn set(&self, event: Event, count: u64) {
+        self.events[event as usize].store(count, Ordering::Relaxed);
+    }
+
+    /// Counts a reply's time between its receive and its transmit stamp.
+    #[inline]
+    pub fn residence_ns(&self, ns: u64) {
+        add(&self.residence[bucket_of(ns)], 1);
+    }
+
+    /// The count of `event`.
+    #[must_use]
+    pub fn of(&self, event: Event) -> u64 {
+        self.events[event as usize].load(Ordering::Relaxed)
+    }
+
+    /// Requests that were answered, by the kind of answer.
+    pub fn answers(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.named(|event| event.is_answer())
+    }
+
+    /// What else happened.
+    pub fn events_by_name(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.named(|event| !event.is_answer())
+    }
+
+    /// Packets that were not answered, by the reason.
+    pub fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let drops = DropReason::ALL.iter().zip(self.drops.iter());
+        drops.map(|(reason, count)| (reason.name(), count.load(Ordering::Relaxed)))
+    }
+
+    fn named(&self, wanted: fn(Event) -> bool) -> impl Iterator<Item = (&'static str, u64)> {
+        let events = Event::ALL.iter().filter(move |event| wanted(**event));
+        events.map(|event| (event.name(), self.of(*event)))
+    }
+
+    /// The residence histogram: every bucket's lower bound in nanoseconds and its count.
+    pub fn residence(&self) -> impl Iterator<Item = (u64, u64)> {
+        let buckets = self.residence.iter().enumerate();
+        buckets.map(|(index, count)| (bucket_floor_ns(index), count.load(Ordering::Relaxed)))
+    }
+}
+
+/// The bucket of `ns`: below 8 each value has its own, above that 8 share each octave.
+#[expect(clippy::cast_possible_truncation, reason = "bounded by BUCKETS")]
+fn bucket_of(ns: u64) -> usize {
+    let octave = ns.checked_ilog2().unwrap_or(0).saturating_sub(BUCKETS_PER_OCTAVE_LOG2);
+    let index = ((octave as u64) << BUCKETS_PER_OCTAVE_LOG2) + (ns >> octave);
+    if index >= BUCKETS as u64 { BUCKETS - 1 } else { index as usize }
+}
+
+/// The least value in bucket `index`.
+const fn bucket_floor_ns(index: usize) -> u64 {
+    let per_octave = 1 << BUCKETS_PER_OCTAVE_LOG2;
+    if index < 2 * per_octave {
+        return index as u64;
+    }
+    let octave = index / per_octave - 1;
+    ((index % per_octave + per_octave) as u64) << octave
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn counters_stand_where_their_names_say() {
+        for (index, event) in Event::ALL.iter().enumerate() {
+            assert_eq!(*event as usize, index, "{}", event.name());
+        }
+        for (index, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index, "{}", reason.name());
+        }
+        let counts = Counts::default();
+        let names: HashSet<_> = counts.answers().chain(counts.events_by_name()).chain(counts.drops()).map(|(name, _)| name).collect();
+        assert_eq!(names.len(), Event::ALL.len() + REASONS, "every counter has a name of its own");
+    }
+
+    #[test]
+    fn every_bucket_holds_what_it_says() {
+        for index in 0..BUCKETS {
+            assert_eq!(bucket_of(bucket_floor_ns(index)), index);
+            if index > 0 {
+                assert_eq!(bucket_of(bucket_floor_ns(index) - 1), index - 1);
+            }
+        }
+        assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
+        let width = bucket_floor_ns(101) - bucket_floor_ns(100);
+        assert!(width * 8 <= bucket_floor_ns(100));
+    }
+
+    #[test]
+    fn a_verdict_is_counted_once() {
+        let counts = Counts::default();
+        counts.verdict(&Verdict::Drop(DropReason::ALL[3]));
+        let drops: u64 = counts.drops().map(|(_, count)| count).sum();
+        let others: u64 = counts.answers().chain(counts.events_by_name()).map(|(_, count)| count).sum();
+        assert_eq!((drops, others), (1, 0));
+    }
+}

@@ -1,0 +1,124 @@
+//! The command `maser`: parses the command line, does one thing, and says what went wrong in words.
+
+use clap::Parser;
+use maser::cli::{Cli, Command, ServeArguments};
+use maser::start::Server;
+use maser::status::{self, StatusServer, Surroundings};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use sd_notify::NotifyState;
+use std::convert::Infallible;
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use tracing::{Level, info, warn};
+
+/// How often the main thread looks whether the other threads are well.
+const HEALTH_CHECKED_EVERY_MS: u16 = 500;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(arguments) => serve(&arguments),
+        Command::CheckConfig(arguments) => arguments.run(&mut io::stdout()).map_err(Into::into),
+        Command::Status(arguments) => {
+            arguments.run(&Surroundings::of_process(), &mut io::stdout(), terminal_width()).map_err(Into::into)
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("maser: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The life of a server: starts it, says `ready`, waits for a signal, drains it.
+fn serve(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
+    // Before any thread is started, so that all of them leave these signals to this one.
+    let signals = stop_signals()?;
+    let config = arguments.configuration()?;
+    let terminal_width = terminal_width();
+    start_log(arguments.screen && terminal_width.is_some());
+
+    let status_path = match &config.status.socket {
+        Some(path) => path.clone(),
+        None => Surroundings::of_process().own()?,
+    };
+    let server = Server::start(config)?;
+    let view = server.view();
+    let status_server = StatusServer::start(&status_path, move || view.status())?;
+    info!("status at {}", status_path.display());
+    println!("ready");
+    io::stdout().flush()?;
+    tell_systemd(&NotifyState::Ready);
+
+    let stop_screen = Arc::new(AtomicBool::new(false));
+    let screen = arguments.screen.then(|| {
+        let (view, stop) = (server.view(), Arc::clone(&stop_screen));
+        thread::spawn(move || {
+            status::watch(|| Ok::<_, Infallible>(view.status()), &mut io::stdout(), terminal_width, &stop)
+        })
+    });
+    wait_for_signal(&signals, &server)?;
+    tell_systemd(&NotifyState::Stopping);
+    stop_screen.store(true, Ordering::Relaxed);
+    drop(status_server);
+    server.stop()?;
+    if let Some(screen) = screen {
+        screen.join().map_err(|_| "the screen has panicked: please report this")??;
+    }
+    info!("stopped");
+    Ok(())
+}
+
+fn stop_signals() -> nix::Result<SignalFd> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+/// Returns when the server is to stop: a signal came, or a thread has ended by itself.
+fn wait_for_signal(signals: &SignalFd, server: &Server) -> nix::Result<()> {
+    while !server.has_failed() {
+        let mut waiting = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waiting, PollTimeout::from(HEALTH_CHECKED_EVERY_MS)) {
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) => {
+                if let Some(signal) = signals.read_signal()? {
+                    info!("signal {}: answering what is queued, then stopping", signal.ssi_signo);
+                    return Ok(());
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn tell_systemd(state: &NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(std::slice::from_ref(state)) {
+        warn!(%error, "systemd could not be told");
+    }
+}
+
+/// Text on standard error, so that standard output stays `ready` and the screen; a live screen shows errors only.
+fn start_log(live_screen: bool) {
+    let level = if live_screen { Level::ERROR } else { Level::INFO };
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(colours).with_target(false).init();
+}
+
+/// None if standard output isn't a terminal.
+fn terminal_width() -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size_of(io::stdout())?;
+    Some(usize::from(width.0))
+}

@@ -1,0 +1,306 @@
+//! Starts the threads, waits, and stops them: the life of a server.
+//!
+//! All that can fail is tried before `ready` is said, and says what to do about it.
+
+use crate::config::{Config, Idle, Source, Stratum, WorkersError};
+use crate::count::Counts;
+use crate::port::Port;
+use crate::port::ladder::{self, LadderError, Rung};
+use crate::pulse::Pulse;
+use crate::report::{View, WorkerView};
+use crate::worker::Worker;
+use core_affinity::CoreId;
+use maser_core::refclock::{MachineClock, MachineSettings};
+use maser_core::snapshot::Snapshot;
+use maser_core::time::LeapTable;
+use maser_sys::clock_watch::ClockWatch;
+use maser_sys::counter::Counter;
+use maser_sys::mmsg::MmsgPort;
+use maser_sys::snapshot_cell::{Reader, Writer, snapshot_cell};
+use maser_sys::udp_socket::{OpenError, SocketOptions, Steering, UdpSocket};
+use maser_sys::uring::{UringError, UringPort};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{Builder, JoinHandle};
+use thiserror::Error;
+use tracing::{info, warn};
+
+/// Why the server can't start, or had to stop.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The workers can't be placed as they were asked for.
+    #[error("server.workers: {0}")]
+    Workers(#[from] WorkersError),
+    /// A socket could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The packet port could not be chosen.
+    #[error(transparent)]
+    Ladder(#[from] LadderError),
+    /// A worker's io_uring could not be made.
+    #[error(transparent)]
+    Uring(#[from] UringError),
+    /// A thread or a kernel object could not be had.
+    #[error("{what}: {error}")]
+    System {
+        /// What was wanted.
+        what: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A worker has stopped by itself.
+    #[error("worker {worker} has stopped: {error}")]
+    WorkerStopped {
+        /// Which one.
+        worker: usize,
+        /// Why.
+        error: io::Error,
+    },
+    /// A thread has panicked: a bug.
+    #[error("the {0} thread has panicked: please report this, with the lines above")]
+    Panicked(&'static str),
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {
+    move |error| ServeError::System { what, error }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    view: Arc<View>,
+    threads: Threads,
+}
+
+/// What runs, and how it is told to stop.
+#[derive(Debug, Default)]
+struct Threads {
+    stop_workers: Arc<AtomicBool>,
+    stop_pulse: Arc<AtomicBool>,
+    workers: Vec<JoinHandle<Result<(), ServeError>>>,
+    pulse: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts everything; when it returns, requests are being answered.
+    ///
+    /// # Errors
+    /// What is in the way, and what to do about it.
+    pub fn start(config: Config) -> Result<Self, ServeError> {
+        let cores = config.server.workers.place(&available_cores())?;
+        let counter = Counter::choose(&cores);
+        info!("{counter}");
+        let footing = ladder::choose(config.server.port)?;
+        info!("port: {}: {}", footing.rung, footing.why);
+        let sockets = open_sockets(&config, cores.len())?;
+
+        let (mut writer, snapshots) = snapshot_cell(&Snapshot::UNKNOWN);
+        let pulse = Arc::new(Pulse::default());
+        let mut clock = MachineClock::new(machine_settings(&config, &counter.counter), LeapTable::built_in());
+        // Before the first request, so that no reply goes out without the time.
+        pulse.beat(&mut clock, counter.counter, &mut writer);
+
+        let mut threads = Threads::default();
+        threads.start_pulse(Arc::clone(&pulse), clock, counter.counter, writer)?;
+        let tasks = cores.iter().zip(sockets).map(|(&core, sockets)| WorkerTask {
+            core,
+            sockets,
+            rung: footing.rung,
+            counter: counter.counter,
+            snapshots: snapshots.clone(),
+            counts: Arc::default(),
+            batch: config.server.batch.get(),
+            idle: config.server.idle,
+            stop: Arc::clone(&threads.stop_workers),
+        });
+        let workers = threads.start_workers(tasks.collect())?;
+        let started = counter.counter.now();
+        let view = View { config, counter, footing, pulse, workers, snapshots, started };
+        Ok(Self { view: Arc::new(view), threads })
+    }
+
+    /// What can be told of the server while it runs.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view)
+    }
+
+    /// Whether a thread has stopped by itself, which only a failed port or a bug can bring about.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        let pulse = self.threads.pulse.iter();
+        self.threads.workers.iter().any(JoinHandle::is_finished) || pulse.into_iter().any(JoinHandle::is_finished)
+    }
+
+    /// Drains and ends the workers, then the pulse.
+    ///
+    /// # Errors
+    /// What ended a thread before it was asked to.
+    pub fn stop(mut self) -> Result<(), ServeError> {
+        self.threads.stop()
+    }
+}
+
+impl Threads {
+    fn start_pulse(
+        &mut self,
+        pulse: Arc<Pulse>,
+        mut clock: MachineClock,
+        counter: Counter,
+        mut writer: Writer,
+    ) -> Result<(), ServeError> {
+        let watch = ClockWatch::new().map_err(system("no timer that notices steps of CLOCK_REALTIME"))?;
+        let stop = Arc::clone(&self.stop_pulse);
+        let run = move || pulse.run(&mut clock, counter, &mut writer, &watch, &stop);
+        let thread = Builder::new().name("pulse".into()).spawn(run).map_err(system("no thread for the pulse"))?;
+        self.pulse = Some(thread);
+        Ok(())
+    }
+
+    /// Starts the workers and waits until each of them serves.
+    fn start_workers(&mut self, tasks: Vec<WorkerTask>) -> Result<Vec<WorkerView>, ServeError> {
+        let (ready, all_ready) = channel();
+        let mut views = Vec::with_capacity(tasks.len());
+        for (number, task) in tasks.into_iter().enumerate() {
+            views.push(WorkerView { core: task.core, pinned: false, counts: Arc::clone(&task.counts) });
+            let ready = ready.clone();
+            let thread = Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || task.run(number, &ready))
+                .map_err(system("no thread for a worker"))?;
+            self.workers.push(thread);
+        }
+        // So that the channel closes when the last worker has gone without a word.
+        drop(ready);
+        for _ in 0..views.len() {
+            let Ready { worker, pinned } = all_ready.recv().map_err(|_| ServeError::Panicked("worker"))?;
+            let view: &mut WorkerView = &mut views[worker];
+            view.pinned = pinned?;
+            if !view.pinned {
+                warn!("worker {worker} could not be pinned to core {}", view.core);
+            }
+        }
+        Ok(views)
+    }
+
+    fn stop(&mut self) -> Result<(), ServeError> {
+        self.stop_workers.store(true, Ordering::Relaxed);
+        let mut outcome = Ok(());
+        for thread in self.workers.drain(..) {
+            let ended = thread.join().unwrap_or(Err(ServeError::Panicked("worker")));
+            outcome = outcome.and(ended);
+        }
+        self.stop_pulse.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.pulse.take() {
+            outcome = outcome.and(thread.join().map_err(|_| ServeError::Panicked("pulse")));
+        }
+        outcome
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // A caller that cares for the outcome has called `stop` already.
+        let _ended = self.stop();
+    }
+}
+
+/// What a worker thread says once: whether it is pinned and serving.
+struct Ready {
+    worker: usize,
+    pinned: Result<bool, ServeError>,
+}
+
+/// What a worker thread takes with it.
+struct WorkerTask {
+    core: usize,
+    sockets: Vec<UdpSocket>,
+    rung: Rung,
+    counter: Counter,
+    snapshots: Reader,
+    counts: Arc<Counts>,
+    batch: usize,
+    idle: Idle,
+    stop: Arc<AtomicBool>,
+}
+
+impl WorkerTask {
+    /// The life of a worker thread. The port is made here: io_uring belongs to the thread that made it, and memory
+    /// to the node of the core that touches it first.
+    fn run(mut self, worker: usize, ready: &Sender<Ready>) -> Result<(), ServeError> {
+        let pinned = core_affinity::set_for_current(CoreId { id: self.core });
+        let sockets = std::mem::take(&mut self.sockets);
+        // Nobody waits for the word any more once starting has failed.
+        let say = |pinned| ready.send(Ready { worker, pinned }).unwrap_or(());
+        let served = match self.rung {
+            Rung::IoUring => UringPort::new(sockets, self.batch).map_err(ServeError::from).map(|port| {
+                say(Ok(pinned));
+                self.serve(port)
+            }),
+            Rung::Socket => MmsgPort::new(sockets, self.batch).map_err(system("no socket port")).map(|port| {
+                say(Ok(pinned));
+                self.serve(port)
+            }),
+        };
+        match served {
+            Ok(ended) => ended.map_err(|error| ServeError::WorkerStopped { worker, error }),
+            Err(error) => {
+                say(Err(error));
+                Ok(())
+            }
+        }
+    }
+
+    fn serve(&self, port: impl Port) -> io::Result<()> {
+        let mut worker = Worker::new(port, self.snapshots.clone(), self.counter, &self.counts, self.batch);
+        worker.run(self.idle, &self.stop)
+    }
+}
+
+/// One list of sockets a worker: its share of every listen address.
+fn open_sockets(config: &Config, workers: usize) -> Result<Vec<Vec<UdpSocket>>, ServeError> {
+    let asked = config.server.receive_buffer_octets.get() as usize;
+    let options = SocketOptions { receive_buffer: asked, ..SocketOptions::default() };
+    let mut shares: Vec<Vec<UdpSocket>> = (0..workers).map(|_| Vec::new()).collect();
+    for &address in &config.server.listen {
+        // Nobody outside can choose addresses that all meet one worker without knowing this number.
+        let steering = Steering::new(random_u32());
+        let group = UdpSocket::open_group(address, workers, steering, options)?;
+        if let Some(socket) = group.first().filter(|socket| socket.receive_buffer() < asked) {
+            warn!(
+                "{address}: the receive buffer is {} octets, not {asked}: raise net.core.rmem_max (sysctl)",
+                socket.receive_buffer()
+            );
+        }
+        info!("listening on {address}");
+        for (share, socket) in shares.iter_mut().zip(group) {
+            share.push(socket);
+        }
+    }
+    Ok(shares)
+}
+
+/// From the standard library's randomly keyed hasher: all that is needed of a secret that lives as long as we do.
+#[expect(clippy::cast_possible_truncation, reason = "any 32 of its bits will do")]
+fn random_u32() -> u32 {
+    RandomState::new().hash_one(0_u8) as u32
+}
+
+/// The cores that this process may run on.
+fn available_cores() -> Vec<usize> {
+    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
+}
+
+fn machine_settings(config: &Config, counter: &Counter) -> MachineSettings {
+    let Source::Machine { stratum, reference_id } = &config.source;
+    MachineSettings {
+        stratum: stratum.get(),
+        reference_id: reference_id.octets(),
+        local_stratum: config.local.map(Stratum::get),
+        precision: counter.precision(),
+        nominal_rate: counter.nominal_rate(),
+    }
+}

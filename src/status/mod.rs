@@ -1,0 +1,190 @@
+//! What the server tells about itself.
+//!
+//! [`Status`] is the document: the server fills it, [`StatusServer`] gives it as JSON to whoever connects to the
+//! status socket, [`fetch`] reads it back, and [`table`] and [`render`] show it to people. Nothing here reads a clock:
+//! what is counted per second is counted over the difference of two uptimes.
+
+mod client;
+mod place;
+mod residence;
+mod screen;
+mod server;
+mod table;
+mod units;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use client::{ClientError, fetch, find};
+pub use place::{NoPlace, Surroundings};
+pub use residence::Residence;
+pub use screen::{Screen, render, watch};
+pub use server::{SocketError, StatusServer};
+pub use table::table;
+pub use units::rfc3339;
+
+/// A document longer than this isn't a status: 256 workers with every counter and bucket stay below it.
+pub const STATUS_OCTETS_MAX: u64 = 4 << 20;
+
+/// Counters by name, in the order of their names.
+pub type Counters = BTreeMap<String, u64>;
+
+/// Everything the server tells. A field that an older server doesn't send is at its default.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The server's version.
+    pub version: String,
+    /// Seconds since the server started, by a clock that nobody steers.
+    pub uptime_s: f64,
+    /// Whether clients may follow the replies.
+    pub state: State,
+    /// The stratum of replies; 16 when unsynchronised (it travels as 0).
+    pub stratum: u8,
+    /// The reference id as it is read: four characters at stratum 1, an address above.
+    pub reference_id: String,
+    /// What replies say of the next leap second.
+    pub leap: LeapStatus,
+    /// log₂ of the clock's reading precision in seconds.
+    pub precision_log2_s: i8,
+    /// Round trip to the primary reference.
+    pub root_delay_s: f64,
+    /// Error bound at the moment of asking.
+    pub root_dispersion_s: f64,
+    /// When the clock was last set or corrected, as [`rfc3339`] writes it; none before the first time.
+    pub reference_time: Option<String>,
+    /// What counts time between corrections.
+    pub clock: ClockStatus,
+    /// Where the time comes from.
+    pub source: SourceStatus,
+    /// Where packets come in.
+    pub ports: Vec<PortStatus>,
+    /// Who answers them.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// Whether clients may follow the replies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// A source is synchronised.
+    Synchronised,
+    /// No source is, and the operator wants a common time at a stratum far above.
+    Local,
+    /// No source is, and replies say so.
+    #[default]
+    Unsynchronised,
+}
+
+/// What replies say of the next leap second (RFC 5905 §7.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LeapStatus {
+    /// None is near.
+    None,
+    /// The last minute of the month has 61 seconds.
+    Insert,
+    /// The last minute of the month has 59 seconds.
+    Delete,
+    /// The clock isn't synchronised.
+    #[default]
+    Unsynchronised,
+}
+
+/// What counts time between corrections.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClockStatus {
+    /// Its name, as `tsc` or `monotonic_raw`.
+    pub counter: String,
+    /// Why it was taken and not another.
+    pub why: String,
+    /// How fast it counts.
+    pub frequency_hz: f64,
+}
+
+/// Where the time comes from.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SourceStatus {
+    /// The source's type in the configuration.
+    pub kind: String,
+    /// What it is and what state it is in, for people.
+    pub description: String,
+    /// Whether it claims to be synchronised.
+    pub synchronised: bool,
+    /// The served clock's distance from it when it was last read; none before.
+    pub offset_s: Option<f64>,
+    /// How often it was stepped while the server ran.
+    pub steps: u64,
+}
+
+/// Where packets come in.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PortStatus {
+    /// The address and port.
+    pub listen: String,
+    /// The way packets take: the rung of the ladder that it stands on.
+    pub rung: String,
+    /// Why not a better one.
+    pub why: String,
+}
+
+/// One worker.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkerStatus {
+    /// The core that it is pinned to; none if it couldn't be.
+    pub core: Option<usize>,
+    /// Requests that were answered, by the kind of answer.
+    pub answers: Counters,
+    /// Packets that weren't, by the reason.
+    pub drops: Counters,
+    /// What else happened: lapped snapshot reads, steps of the kernel's clock, full queues.
+    pub events: Counters,
+    /// How long packets stayed between their receive stamp and their transmit stamp.
+    pub residence: Residence,
+}
+
+impl Status {
+    /// The counters of all workers together.
+    #[must_use]
+    pub fn total(&self, which: impl Fn(&WorkerStatus) -> &Counters) -> Counters {
+        let mut total = Counters::new();
+        for (name, count) in self.workers.iter().flat_map(which) {
+            let sum = total.entry(name.clone()).or_default();
+            *sum = sum.saturating_add(*count);
+        }
+        total
+    }
+
+    /// The residence of all workers' packets together.
+    #[must_use]
+    pub fn residence(&self) -> Residence {
+        Residence::together(self.workers.iter().map(|worker| &worker.residence))
+    }
+}
+
+impl WorkerStatus {
+    /// How many requests it answered.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        sum(&self.answers)
+    }
+
+    /// How many packets it left unanswered.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        sum(&self.drops)
+    }
+}
+
+/// All counters together.
+fn sum(counters: &Counters) -> u64 {
+    counters.values().fold(0, |sum, count| sum.saturating_add(*count))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,244 @@
+//! The server's end of the status socket: one JSON document for each connection.
+//!
+//! One thread serves one connection at a time, so that no number of them costs more than that thread; every write
+//! has a limit, and there is a pause between connections.
+
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::Status;
+use crate::config::SOCKET_PATH_OCTETS_MAX;
+
+/// The user and the group of the server may ask, others may not.
+const MODE: u32 = 0o660;
+/// How long one write may wait for a client that doesn't read.
+const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How many writes a document may take; with the timeout this bounds what a slow client can hold up.
+const WRITES_MAX: usize = 64;
+/// Between connections, so that a client that asks in a loop takes at most 1 % of a core's turns.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Why the status socket can't be had.
+#[derive(Debug, Error)]
+pub enum SocketError {
+    /// Another server is there.
+    #[error(
+        "{0}: another maser answers there; stop it, or give this one another socket with --status-socket"
+    )]
+    Taken(PathBuf),
+    /// Something else is there.
+    #[error("{0}: exists and isn't a socket; remove it, or give another path with --status-socket")]
+    NotASocket(PathBuf),
+    /// The kernel's address has no room for it.
+    #[error("{0}: longer than the {SOCKET_PATH_OCTETS_MAX} octets that a Unix socket's path may have")]
+    TooLong(PathBuf),
+    /// The directory doesn't exist.
+    #[error(
+        "{0}: no such directory for the status socket; make it, or give another path with --status-socket"
+    )]
+    NoDirectory(PathBuf),
+    /// Anything else that the kernel says.
+    #[error("{path}: the status socket can't be made: {error}; give another path with --status-socket")]
+    Refused {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// The listening socket; dropping it stops the thread and removes the file.
+#[derive(Debug)]
+pub struct StatusServer {
+    path: PathBuf,
+    /// Device and inode of the file, so that a successor's file isn't removed.
+    identity: (u64, u64),
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StatusServer {
+    /// Listens at `path` and answers every connection with what `status` returns then.
+    pub fn start(path: &Path, status: impl Fn() -> Status + Send + 'static) -> Result<Self, SocketError> {
+        let refused = |error| SocketError::Refused { path: path.to_owned(), error };
+        let listener = bind(path)?;
+        let metadata = fs::symlink_metadata(path).map_err(refused)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let serve = move || serve(&listener, &stopped, &status);
+        let thread = thread::Builder::new().name("status".to_owned()).spawn(serve).map_err(refused)?;
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Self { path: path.to_owned(), identity, stop, thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for StatusServer {
+    fn drop(&mut self) {
+        // Pairs with the thread's load after it accepts.
+        self.stop.store(true, Ordering::Release);
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
+        if !ours {
+            // The thread can't be woken by a path that leads elsewhere; it ends with the process.
+            return;
+        }
+        let woken = UnixStream::connect(&self.path).is_ok();
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the status socket's file stays");
+        }
+        if let Some(thread) = self.thread.take().filter(|_| woken)
+            && thread.join().is_err()
+        {
+            tracing::warn!("the status thread had panicked");
+        }
+    }
+}
+
+/// The listening socket, in the place of a dead process's file but never of a living one's.
+fn bind(path: &Path) -> Result<UnixListener, SocketError> {
+    let refused = |error| SocketError::Refused { path: path.to_owned(), error };
+    if path.as_os_str().len() > SOCKET_PATH_OCTETS_MAX {
+        return Err(SocketError::TooLong(path.to_owned()));
+    }
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(SocketError::NotASocket(path.to_owned()));
+        }
+        Ok(_) => match UnixStream::connect(path) {
+            // Nobody listens: what a killed server leaves behind.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).map_err(refused)?
+            }
+            Ok(_) => return Err(SocketError::Taken(path.to_owned())),
+            Err(error) => return Err(refused(error)),
+        },
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(refused(error)),
+        Err(_) => {
+            // A bare file name has the empty path for a parent: the directory we are in.
+            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            if directory.is_some_and(|directory| !directory.is_dir()) {
+                return Err(SocketError::NoDirectory(path.to_owned()));
+            }
+        }
+    }
+    let listener = UnixListener::bind(path).map_err(refused)?;
+    fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(refused)?;
+    Ok(listener)
+}
+
+fn serve(listener: &UnixListener, stop: &AtomicBool, status: &dyn Fn() -> Status) {
+    loop {
+        let connection = listener.accept();
+        // Pairs with the store in `drop`.
+        if stop.load(Ordering::Acquire) {
+            return;
+        }
+        let answered = connection.and_then(|(stream, _)| answer(stream, &status()));
+        if let Err(error) = answered {
+            tracing::debug!(%error, "a status connection failed");
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+fn answer(mut stream: UnixStream, status: &Status) -> io::Result<()> {
+    stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+    let mut document = serde_json::to_vec(status)?;
+    document.push(b'\n');
+    let mut rest = document.as_slice();
+    for _ in 0..WRITES_MAX {
+        let written = stream.write(rest)?;
+        rest = rest.get(written..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(io::Error::new(ErrorKind::TimedOut, "the client reads too slowly"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{plausible, scratch};
+    use super::super::{ClientError, fetch};
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn what_the_server_tells_arrives() {
+        let path = scratch("arrives");
+        let server = StatusServer::start(&path, plausible).unwrap();
+        assert_eq!(fetch(&path).unwrap(), plausible());
+        assert_eq!(fetch(&path).unwrap(), plausible());
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
+        drop(server);
+        assert!(!path.exists(), "the file is removed");
+    }
+
+    #[test]
+    fn a_living_server_keeps_its_socket_and_a_dead_one_loses_it() {
+        let path = scratch("living");
+        let server = StatusServer::start(&path, plausible).unwrap();
+        assert!(matches!(StatusServer::start(&path, plausible), Err(SocketError::Taken(_))));
+        drop(server);
+        // A listener that is gone leaves its file behind, as a killed server does.
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(matches!(fetch(&path), Err(ClientError::NobodyListens(_))));
+        let server = StatusServer::start(&path, plausible).unwrap();
+        assert_eq!(fetch(&path).unwrap(), plausible());
+        drop(server);
+    }
+
+    #[test]
+    fn what_is_not_a_socket_is_not_removed() {
+        let path = scratch("file");
+        fs::write(&path, "precious").unwrap();
+        assert!(matches!(StatusServer::start(&path, plausible), Err(SocketError::NotASocket(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        fs::remove_file(&path).unwrap();
+        let nowhere = path.join("status.sock");
+        assert!(matches!(StatusServer::start(&nowhere, plausible), Err(SocketError::NoDirectory(_))));
+        let long = PathBuf::from("/".repeat(SOCKET_PATH_OCTETS_MAX + 1));
+        assert!(matches!(StatusServer::start(&long, plausible), Err(SocketError::TooLong(_))));
+    }
+
+    #[test]
+    fn the_file_of_a_successor_stays() {
+        let path = scratch("successor");
+        let server = StatusServer::start(&path, plausible).unwrap();
+        fs::remove_file(&path).unwrap();
+        let successor = UnixListener::bind(&path).unwrap();
+        drop(server);
+        assert!(path.exists());
+        drop(successor);
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_holds_up_nobody_for_long() {
+        let path = scratch("slow");
+        // Longer than a socket's buffer, so that writing has to wait for the reader.
+        let long = || Status { version: "x".repeat(1 << 20), ..plausible() };
+        let server = StatusServer::start(&path, long).unwrap();
+        let mut slow = UnixStream::connect(&path).unwrap();
+        assert_eq!(fetch(&path).unwrap(), long());
+        let mut part = Vec::new();
+        slow.read_to_end(&mut part).unwrap();
+        assert!(part.len() < 1 << 20, "the slow client was cut off");
+        drop(server);
+    }
+}

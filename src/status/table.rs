@@ -1,0 +1,260 @@
+//! The whole status on one screen, as `maser status` prints it.
+
+use std::fmt::Write;
+
+use super::units::{count, float, nanoseconds, printable, seconds, signed_seconds, uptime};
+use super::{Counters, LeapStatus, Residence, State, Status};
+
+impl State {
+    /// As people read it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Synchronised => "synchronised",
+            Self::Local => "local",
+            Self::Unsynchronised => "unsynchronised",
+        }
+    }
+}
+
+impl LeapStatus {
+    /// As people read it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Insert => "insert a second",
+            Self::Delete => "delete a second",
+            Self::Unsynchronised => "unsynchronised",
+        }
+    }
+}
+
+/// Aligned columns: the first to the left, the others to the right unless said otherwise.
+pub(super) struct Columns {
+    rows: Vec<Vec<String>>,
+    left: usize,
+}
+
+impl Columns {
+    /// The first `left` columns hold words, the others figures.
+    pub(super) const fn new(left: usize) -> Self {
+        Self { rows: Vec::new(), left }
+    }
+
+    pub(super) fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
+        self.rows.push(cells.into_iter().map(|cell| printable(&cell.into())).collect());
+    }
+
+    /// As text, each line ended.
+    pub(super) fn text(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell: &String| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+                let gap = if column == 0 { "" } else { "  " };
+                // Writing to a string doesn't fail.
+                let _ = if column < self.left {
+                    write!(line, "{gap}{cell:width$}")
+                } else {
+                    write!(line, "{gap}{cell:>width$}")
+                };
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Everything about the server; counters at zero only if `all` are asked for.
+#[must_use]
+pub fn table(status: &Status, all: bool) -> String {
+    let mut text = format!("maser {}, up {}\n\n", printable(&status.version), uptime(status.uptime_s));
+    text.push_str(&clock_lines(status));
+    if !status.ports.is_empty() {
+        let mut ports = Columns::new(3);
+        ports.row(["Listen", "Port", "Why"]);
+        for port in &status.ports {
+            ports.row([&port.listen, &port.rung, &port.why]);
+        }
+        text.push('\n');
+        text.push_str(&ports.text());
+    }
+    text.push('\n');
+    text.push_str(&counter_lines(status, all));
+    text.push('\n');
+    text.push_str(&worker_lines(status));
+    text
+}
+
+/// The clock, a line each, as chronyc's tracking has them.
+fn clock_lines(status: &Status) -> String {
+    let mut lines = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a string doesn't fail.
+        let _ = writeln!(lines, "{name:<16}: {}", printable(&value));
+    };
+    let precision = seconds(f64::from(status.precision_log2_s).exp2());
+    line("State", status.state.word().to_owned());
+    line("Stratum", status.stratum.to_string());
+    line("Reference id", reference_name(status).to_owned());
+    line("Reference time", status.reference_time.clone().unwrap_or_else(|| "none yet".to_owned()));
+    line("Leap", status.leap.word().to_owned());
+    line("Precision", format!("{precision} (2^{} s)", status.precision_log2_s));
+    line("Root delay", seconds(status.root_delay_s));
+    line("Root dispersion", seconds(status.root_dispersion_s));
+    line(
+        "Counter",
+        format!("{}, {:.6} MHz; {}", status.clock.counter, status.clock.frequency_hz / 1e6, status.clock.why),
+    );
+    line("Source", format!("{}; {}", status.source.kind, status.source.description));
+    line("Offset", status.source.offset_s.map_or_else(|| "not yet read".to_owned(), signed_seconds));
+    line("Steps", count(status.source.steps));
+    lines
+}
+
+/// Every counter of all workers together, with its share of the packets.
+fn counter_lines(status: &Status, all: bool) -> String {
+    let answers = status.total(|worker| &worker.answers);
+    let drops = status.total(|worker| &worker.drops);
+    let events = status.total(|worker| &worker.events);
+    let packets = float(super::sum(&answers)) + float(super::sum(&drops));
+    let mut columns = Columns::new(1);
+    let mut section = |title: &str, counters: &Counters, shares: bool| {
+        let total = super::sum(counters);
+        let share =
+            |part: u64| if shares && packets > 0.0 { share(float(part) / packets) } else { String::new() };
+        // Of unlike events there is no sum.
+        columns.row([title.to_owned(), if shares { count(total) } else { String::new() }, share(total)]);
+        for (name, &value) in counters.iter().filter(|&(_, &value)| all || value > 0) {
+            columns.row([format!("  {name}"), count(value), share(value)]);
+        }
+    };
+    section("Answers", &answers, true);
+    section("Drops", &drops, true);
+    if all || events.values().any(|&value| value > 0) {
+        section("Events", &events, false);
+    }
+    columns.text()
+}
+
+fn share(part: f64) -> String {
+    let percent = part * 100.0;
+    // What there is a little of isn't nothing.
+    if percent > 0.0 && percent < 0.005 { "<0.01 %".to_owned() } else { format!("{percent:.2} %") }
+}
+
+/// A worker a line, and all of them together.
+fn worker_lines(status: &Status) -> String {
+    let mut columns = Columns::new(0);
+    columns.row(["Core", "Answers", "Drops", "p50", "p99", "p99.9", "Max"]);
+    let mut row = |core: String, answers: u64, drops: u64, residence: &Residence| {
+        let mut cells = vec![core, count(answers), count(drops)];
+        cells.extend(residence_cells(residence));
+        columns.row(cells);
+    };
+    for worker in &status.workers {
+        row(core_name(worker.core), worker.answered(), worker.dropped(), &worker.residence);
+    }
+    if status.workers.len() > 1 {
+        let (answers, drops) = (status.total(|worker| &worker.answers), status.total(|worker| &worker.drops));
+        row("all".to_owned(), super::sum(&answers), super::sum(&drops), &status.residence());
+    }
+    columns.text()
+}
+
+/// What replies name as their reference; nothing while unsynchronised.
+pub(super) fn reference_name(status: &Status) -> &str {
+    if status.reference_id.is_empty() { "none" } else { &status.reference_id }
+}
+
+/// A worker's core, or that it has none of its own.
+pub(super) fn core_name(core: Option<usize>) -> String {
+    core.map_or_else(|| "any".to_owned(), |core| core.to_string())
+}
+
+/// The percentiles, or a dash where no packet came.
+pub(super) fn residence_cells(residence: &Residence) -> [String; 4] {
+    [residence.p50_ns, residence.p99_ns, residence.p999_ns, residence.max_ns]
+        .map(|nanos| if residence.count == 0 { "-".to_owned() } else { nanoseconds(nanos) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::plausible;
+    use super::*;
+
+    #[test]
+    fn a_plausible_status_looks_like_this() {
+        let expected = "\
+maser 0.1.0, up 3 d 04:12:09
+
+State           : synchronised
+Stratum         : 2
+Reference id    : 192.0.2.1
+Reference time  : 2026-11-21T22:15:03.000125Z
+Leap            : none
+Precision       : 29.8 ns (2^-25 s)
+Root delay      : 412 us
+Root dispersion : 23.4 us
+Counter         : tsc, 2450.000123 MHz; invariant and synchronised between the cores
+Source          : machine; this machine's clock, kept by another daemon at stratum 1
+Offset          : -1.21 us
+Steps           : 1
+
+Listen       Port      Why
+0.0.0.0:123  io-uring
+[::]:123     socket    io_uring: switched off (kernel.io_uring_disabled = 2)
+
+Answers           19,224,691  99.99 %
+  server          19,224,691  99.99 %
+Drops                  1,043   0.01 %
+  not_a_request        1,040   0.01 %
+  short                    3  <0.01 %
+Events
+  snapshot_retry          12
+
+Core     Answers  Drops      p50      p99    p99.9      Max
+   0  12,345,678  1,040  1.02 us  4.10 us  16.4 us  1.05 ms
+   1   6,879,013      3  1.02 us  4.10 us  16.4 us  1.05 ms
+ all  19,224,691  1,043  1.02 us  4.10 us  16.4 us  1.05 ms
+";
+        assert_eq!(table(&plausible(), false), expected, "\n{}", table(&plausible(), false));
+    }
+
+    #[test]
+    fn zeros_are_shown_when_asked_for() {
+        assert!(!table(&plausible(), false).contains("loop"));
+        assert!(table(&plausible(), true).contains("\n  loop "));
+    }
+
+    #[test]
+    fn a_server_that_has_just_begun_has_no_percentiles() {
+        let status = Status { workers: vec![super::super::WorkerStatus::default()], ..Status::default() };
+        let text = table(&status, false);
+        assert!(text.contains("Offset          : not yet read\n"), "{text}");
+        assert!(text.contains("\n any        0      0    -    -      -    -\n"), "{text}");
+    }
+
+    #[test]
+    fn text_from_the_socket_cannot_drive_the_terminal() {
+        let evil = "\u{1b}]0;title\u{7}".to_owned();
+        let mut status = plausible();
+        status.version.clone_from(&evil);
+        status.reference_id.clone_from(&evil);
+        status.source.description.clone_from(&evil);
+        status.clock.why.clone_from(&evil);
+        status.ports[0].why.clone_from(&evil);
+        status.workers[0].drops.insert(evil, 9);
+        for text in [table(&status, true), super::super::render(&status, Some(&plausible()), 80)] {
+            assert!(!text.contains(['\u{1b}', '\u{7}']), "{text:?}");
+        }
+    }
+}

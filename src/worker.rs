@@ -1,0 +1,214 @@
+//! The packet flow: a worker's batch loop, from datagrams in to datagrams out.
+//!
+//! Each line of [`Worker::batch`] calls one module of the core, in the order in which a packet meets them. Nothing
+//! here allocates, locks, formats, logs, or calls the system for a single packet.
+
+use crate::config::Idle;
+use crate::count::{Counts, Event};
+use crate::port::Port;
+use maser_core::reply::{Prepared, ReceiveStamps, Verdict, decide, rewrite, stamp, transmit_after};
+use maser_core::snapshot::{ClockHeader, Snapshot};
+use maser_core::time::{ClockReading, Instant, NtpTimestamp, Span, StampConverter, Tai, Ticks};
+use maser_core::wire::{DropReason, Peer, parse_datagram};
+use maser_sys::clock;
+use maser_sys::counter::Counter;
+use maser_sys::datagram::{Outgoing, Wait};
+use maser_sys::snapshot_cell::{Lapped, Reader};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The clocks of the machine, as a worker reads them; a test's own clocks in a test.
+pub trait Clocks {
+    /// The counter.
+    fn now(&self) -> Ticks;
+    /// The counter and the kernel's clocks together.
+    fn reading(&self) -> ClockReading;
+}
+
+impl Clocks for Counter {
+    fn now(&self) -> Ticks {
+        Counter::now(self)
+    }
+    fn reading(&self) -> ClockReading {
+        clock::reading(self)
+    }
+}
+
+/// A blocked worker looks this often whether it should stop.
+const STOP_CHECKED_EVERY: Duration = Duration::from_millis(100);
+
+/// A stopping worker answers what is queued, in at most this many batches.
+const DRAIN_BATCHES_MAX: usize = 1_024;
+
+/// A reply that waits for its transmit stamp.
+#[derive(Clone, Copy)]
+struct Waiting {
+    prepared: Prepared,
+    /// None while nothing is known of the time.
+    received_at: Option<Instant<Tai>>,
+    receive: NtpTimestamp,
+}
+
+/// One pinned thread's part of the packet flow.
+pub struct Worker<'a, P, C> {
+    port: P,
+    snapshots: Reader,
+    clocks: C,
+    counts: &'a Counts,
+    stamps: StampConverter,
+    receive_stamps: ReceiveStamps,
+    /// By index in the batch.
+    waiting: Box<[Option<Waiting>]>,
+    outgoing: Vec<Outgoing>,
+}
+
+impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
+    /// A worker over `port`, whose batches hold at most `batch` datagrams. All memory is allocated here.
+    pub fn new(port: P, snapshots: Reader, clocks: C, counts: &'a Counts, batch: usize) -> Self {
+        Self {
+            port,
+            snapshots,
+            clocks,
+            counts,
+            stamps: StampConverter::new(),
+            receive_stamps: ReceiveStamps::new(),
+            waiting: vec![None; batch].into_boxed_slice(),
+            outgoing: Vec::with_capacity(batch),
+        }
+    }
+
+    /// Answers until `stop`, then what is already queued.
+    ///
+    /// # Errors
+    /// When the port has failed for good.
+    pub fn run(&mut self, idle: Idle, stop: &AtomicBool) -> io::Result<()> {
+        let wait = match idle {
+            Idle::Block => Wait::Until(STOP_CHECKED_EVERY),
+            Idle::Spin => Wait::Poll,
+        };
+        while !stop.load(Ordering::Relaxed) {
+            self.batch(wait)?;
+        }
+        for _ in 0..DRAIN_BATCHES_MAX {
+            if self.batch(Wait::Poll)? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives a batch and answers it; gives the number of datagrams received.
+    ///
+    /// # Errors
+    /// When the port has failed for good.
+    pub fn batch(&mut self, wait: Wait) -> io::Result<usize> {
+        let received = self.port.receive(wait)?;
+        if received == 0 {
+            return Ok(0);
+        }
+        self.counts.event(Event::Batch);
+        let snapshot = self.read_snapshot();
+        let reading = self.read_clocks();
+        let header = snapshot.header_at(reading.ticks);
+
+        self.outgoing.clear();
+        for index in 0..received {
+            let verdict = self.answer(index, &snapshot, &header, &reading);
+            self.counts.verdict(&verdict);
+        }
+        self.counts.set(Event::StampMoved, self.receive_stamps.moved());
+        if header.stratum != 0 && !snapshot.synchronised_at(self.clocks.now()) {
+            // Preempted for so long that what the headers say no longer holds.
+            self.counts.event(Event::BatchOvertaken);
+        } else {
+            self.send(&snapshot)?;
+        }
+        Ok(received)
+    }
+
+    /// Decides what becomes of datagram `index` and, where that is a reply, writes it over the request.
+    #[inline]
+    fn answer(
+        &mut self,
+        index: usize,
+        snapshot: &Snapshot,
+        clock: &ClockHeader,
+        reading: &ClockReading,
+    ) -> Verdict {
+        let (arrival, bytes) = self.port.datagram(index);
+        if !arrival.whole {
+            return Verdict::Drop(DropReason::Truncated);
+        }
+        let peer =
+            Peer { source: arrival.source, destination: arrival.destination, unicast: arrival.unicast };
+        let request = match parse_datagram(bytes, &peer) {
+            Ok(request) => request,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        let age = self.stamps.age(arrival.stamp).unwrap_or_else(|fault| {
+            self.counts.event(fault.into());
+            Span::ZERO
+        });
+        let received_at = snapshot.line.map(|line| {
+            self.receive_stamps.hand_out(line.at(reading.ticks) - age, snapshot.generation)
+        });
+        let receive = received_at.map_or(NtpTimestamp::ZERO, |tai| snapshot.ntp(tai));
+        let verdict = decide(&request, clock, receive);
+        if let Verdict::Answer(reply) | Verdict::AnswerUnsynchronised(reply) = &verdict {
+            let prepared = rewrite(bytes, &request, reply);
+            self.outgoing.push(outgoing(index, prepared.length()));
+            self.waiting[index] = Some(Waiting { prepared, received_at, receive });
+        }
+        verdict
+    }
+
+    /// Stamps and sends the batch's replies, each stamped just before the system call that takes it.
+    fn send(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+        if self.outgoing.is_empty() {
+            return Ok(());
+        }
+        let (waiting, clocks, counts) = (&self.waiting, &self.clocks, self.counts);
+        let sent = self.port.send(&self.outgoing, |index, bytes| {
+            let Some(reply) = &waiting[index] else { return };
+            let (Some(line), Some(received_at)) = (snapshot.line, reply.received_at) else {
+                // Nothing is known of the time: the reply says so, and zero is how a timestamp says it.
+                return stamp(bytes, &reply.prepared, NtpTimestamp::ZERO);
+            };
+            let now = line.at(clocks.now());
+            counts.residence_ns((now - received_at).as_nanos().max(0).unsigned_abs());
+            stamp(bytes, &reply.prepared, transmit_after(reply.receive, snapshot.ntp(now)));
+        })?;
+        self.counts.events(Event::SendCongested, sent.congested as u64);
+        self.counts.events(Event::SendRefused, sent.refused as u64);
+        Ok(())
+    }
+
+    /// The snapshot for a batch: every reply of it is made from one generation.
+    fn read_snapshot(&mut self) -> Snapshot {
+        match self.snapshots.read() {
+            Ok(read) => {
+                self.counts.events(Event::SnapshotRetry, u64::from(read.retries));
+                read.snapshot
+            }
+            Err(Lapped) => {
+                self.counts.event(Event::SnapshotLapped);
+                Snapshot::UNKNOWN
+            }
+        }
+    }
+
+    /// The clocks for a batch: every stamp of it is as old as this reading says.
+    fn read_clocks(&mut self) -> ClockReading {
+        let reading = self.clocks.reading();
+        if self.stamps.begin_batch(reading) {
+            self.counts.event(Event::RealtimeStep);
+        }
+        reading
+    }
+}
+
+fn outgoing(index: usize, length: usize) -> Outgoing {
+    let narrow = |value: usize| u16::try_from(value).unwrap_or(u16::MAX);
+    Outgoing { index: narrow(index), length: narrow(length) }
+}

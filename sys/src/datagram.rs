@@ -1,0 +1,191 @@
+//! What the datagram ports deliver, and what they have in common.
+//!
+//! A port fills a batch ([`receive`](crate::mmsg::MmsgPort::receive)), shows its datagrams one by one
+//! ([`datagram`](crate::mmsg::MmsgPort::datagram)), and sends replies in place from the buffers that the requests came
+//! in ([`send`](crate::mmsg::MmsgPort::send)). All memory is allocated when the port is made. A port belongs to the
+//! thread that made it.
+//!
+//! What comes from the kernel beside the payload is parsed here without trust in its lengths; what it means (who may
+//! be answered, how old a stamp is) is decided elsewhere.
+
+mod control;
+mod shared_array;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use maser_core::time::Stamp;
+
+pub(crate) use control::{Control, ReplyControl, address};
+pub(crate) use shared_array::{Plain, SharedArray};
+
+/// The longest datagram that is delivered whole, in octets. A request with NTS and all eight cookie placeholders
+/// takes 1 KB; IPv6's least MTU carries 1232 octets of UDP payload; what is longer was fragmented, is no NTP request,
+/// and arrives as not [`whole`](Arrival::whole).
+pub const PAYLOAD_LENGTH_MAX: usize = 1280;
+
+/// How many replies share a system call: a transmit stamp is never older than this many sends. Larger chunks gained
+/// nothing measurable over loopback.
+pub const SEND_CHUNK: usize = 16;
+
+/// The largest batch, so that an index fits [`Outgoing`] and the rings of io_uring.
+pub const BATCH_MAX: usize = 4096;
+
+/// A receive, or a chunk's send, that fails for a reason outside this program is tried again this often.
+pub(crate) const RETRIES_MAX: usize = 8;
+
+/// Where a datagram came from, where it went and when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// Who sent it, as the packet alleges.
+    pub source: SocketAddr,
+    /// The address in the packet's header, and our port.
+    pub destination: SocketAddr,
+    /// It was sent to an address of this machine, not to a broadcast or multicast address. False also when the kernel
+    /// didn't say.
+    pub unicast: bool,
+    /// The payload is all that was sent. If it is not, an empty payload is shown.
+    pub whole: bool,
+    /// When the kernel took it from the driver, in `CLOCK_REALTIME`. The first packets after the first socket with
+    /// stamps was opened may come without.
+    pub stamp: Option<Stamp>,
+    /// When the NIC saw it, in nanoseconds of the NIC's own clock, where it was told to stamp
+    /// ([`SocketOptions::nic_stamps`](crate::udp_socket::SocketOptions::nic_stamps)).
+    pub nic_stamp_ns: Option<i64>,
+}
+
+/// How long a receive may wait for the first datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// It returns at once.
+    Poll,
+    /// It blocks for at most this long, to the kernel's tick; zero is [`Poll`](Self::Poll).
+    Until(Duration),
+}
+
+/// A reply to send: which datagram of the batch, and how much of its buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outgoing {
+    /// The datagram of the current batch that this answers; at most once a batch.
+    pub index: u16,
+    /// Octets of its buffer to send, at most what was received: replies are never longer than requests.
+    pub length: u16,
+}
+
+/// What became of replies.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Sent {
+    /// Handed to the network.
+    pub sent: usize,
+    /// Refused because the socket's or the device's queue was full (`EAGAIN`, `ENOBUFS`).
+    pub congested: usize,
+    /// Refused for another reason: no route, a packet filter, a source port of 0.
+    pub refused: usize,
+}
+
+impl Sent {
+    /// All that did not leave.
+    #[must_use]
+    pub const fn failed(&self) -> usize {
+        self.congested + self.refused
+    }
+
+    pub(crate) fn count_failure(&mut self, errno: i32) {
+        if matches!(errno, libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) {
+            self.congested += 1;
+        } else {
+            self.refused += 1;
+        }
+    }
+}
+
+/// Whether an error of a receive comes from the network or the load, so that the port can go on.
+///
+/// What is left says that this program misused the socket: nothing would get better by going on.
+pub(crate) const fn passes(errno: i32) -> bool {
+    !matches!(
+        errno,
+        libc::EBADF | libc::EFAULT | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EACCES
+    )
+}
+
+pub(crate) fn last_errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// Octets kept for a source address: that of IPv6, padded so that what follows is aligned for control messages.
+pub(crate) const NAME_LENGTH: usize = 32;
+
+/// The same as the kernel counts it.
+pub(crate) const NAME_ROOM: libc::socklen_t = 32;
+const _: () = assert!(NAME_LENGTH == 32 && NAME_LENGTH >= size_of::<libc::sockaddr_in6>());
+
+/// Octets kept for control messages: three stamps (64), packet info (40), the NIC that stamped (32), rounded up.
+pub(crate) const CONTROL_LENGTH: usize = 144;
+
+/// The memory of one datagram, laid out as io_uring fills a provided buffer: its header, the address, the control
+/// messages, the payload. recvmmsg is pointed at the same fields. The payload starts on a cache line.
+#[repr(C, align(64))]
+pub(crate) struct Slot {
+    pub(crate) header: [u32; 4],
+    pub(crate) name: [u8; NAME_LENGTH],
+    pub(crate) control: [u8; CONTROL_LENGTH],
+    pub(crate) payload: [u8; PAYLOAD_LENGTH_MAX],
+}
+
+const _: () = assert!(std::mem::offset_of!(Slot, control).is_multiple_of(align_of::<libc::cmsghdr>()));
+const _: () =
+    assert!(std::mem::offset_of!(Slot, payload) == 192 && size_of::<Slot>() == 192 + PAYLOAD_LENGTH_MAX);
+
+// SAFETY: a slot is integers only, all of whose bit patterns are values.
+unsafe impl Plain for Slot {}
+
+// SAFETY: zeroed vectors are null pointers of length zero, which are values.
+unsafe impl Plain for libc::iovec {}
+
+/// A message that points at nothing.
+pub(crate) const fn empty_message() -> libc::msghdr {
+    // SAFETY: null pointers and zero lengths are values of a header's fields.
+    unsafe { std::mem::zeroed() }
+}
+
+/// How much of a slot's fields the kernel filled.
+#[derive(Clone, Copy)]
+pub(crate) struct Filled {
+    pub(crate) name: usize,
+    pub(crate) control: usize,
+    pub(crate) payload: usize,
+    pub(crate) flags: i32,
+}
+
+impl Filled {
+    pub(crate) fn name_length(self) -> libc::socklen_t {
+        libc::socklen_t::try_from(self.name).unwrap_or(NAME_ROOM)
+    }
+}
+
+impl Slot {
+    /// The datagram in this slot, received by a socket bound to `bound`.
+    pub(crate) fn datagram(&mut self, filled: Filled, bound: SocketAddr) -> (Arrival, &mut [u8]) {
+        let control = Control::parse(self.control.get(..filled.control).unwrap_or_default());
+        let source = address(self.name.get(..filled.name).unwrap_or_default());
+        let whole =
+            source.is_some() && filled.flags & libc::MSG_TRUNC == 0 && filled.payload <= PAYLOAD_LENGTH_MAX;
+        let arrival = Arrival {
+            source: source.unwrap_or(bound),
+            destination: SocketAddr::new(control.destination.unwrap_or(bound.ip()), bound.port()),
+            unicast: control.unicast,
+            whole,
+            stamp: control.stamp,
+            nic_stamp_ns: control.nic_stamp_ns,
+        };
+        let length = if whole { filled.payload } else { 0 };
+        (arrival, &mut self.payload[..length])
+    }
+
+    /// The control messages that make a reply leave from the address that was asked.
+    pub(crate) fn reply_control(&self, filled: Filled) -> ReplyControl {
+        ReplyControl::answering(&Control::parse(self.control.get(..filled.control).unwrap_or_default()))
+    }
+}

@@ -1,0 +1,252 @@
+//! Addresses and control messages as the kernel lays them out, read and written as octets.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use maser_core::time::{Stamp, StampClock};
+
+// The layouts below are those of 64-bit Linux: a control message's length takes 8 octets, a timespec 16.
+const _: () = assert!(size_of::<libc::cmsghdr>() == 16 && size_of::<libc::timespec>() == 16);
+
+/// A control message: its length with this header (8 octets), its level (4), its type (4), its data, padding to 8.
+const HEADER_LENGTH: usize = size_of::<libc::cmsghdr>();
+
+/// The address in a `sockaddr_in` or `sockaddr_in6`.
+pub(crate) fn address(name: &[u8]) -> Option<SocketAddr> {
+    let (family, rest) = name.split_first_chunk()?;
+    let (port, rest) = rest.split_first_chunk()?;
+    let port = u16::from_be_bytes(*port);
+    match i32::from(u16::from_ne_bytes(*family)) {
+        libc::AF_INET => {
+            let ip: [u8; 4] = *rest.first_chunk()?;
+            Some(SocketAddrV4::new(Ipv4Addr::from(ip), port).into())
+        }
+        libc::AF_INET6 => {
+            let (flow, rest) = rest.split_first_chunk()?;
+            let (ip, rest) = rest.split_first_chunk::<16>()?;
+            let scope = rest.first_chunk()?;
+            let (flow, scope) = (u32::from_be_bytes(*flow), u32::from_ne_bytes(*scope));
+            Some(SocketAddrV6::new(Ipv6Addr::from(*ip), port, flow, scope).into())
+        }
+        _ => None,
+    }
+}
+
+/// What the control messages of a datagram say.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Control {
+    pub(crate) stamp: Option<Stamp>,
+    pub(crate) nic_stamp_ns: Option<i64>,
+    pub(crate) destination: Option<IpAddr>,
+    pub(crate) unicast: bool,
+    /// The address that a reply leaves from: the destination, or an address of ours on its network if that was a
+    /// broadcast address.
+    answer_from: Option<IpAddr>,
+    /// Where it came in, for addresses that mean something on one link only.
+    interface: u32,
+}
+
+impl Control {
+    /// Reads as many whole messages as there are; unknown ones are passed over.
+    pub(crate) fn parse(mut messages: &[u8]) -> Self {
+        let mut control = Self::default();
+        while let Some((length, level, kind)) = header(messages) {
+            let Some(data) = messages.get(HEADER_LENGTH..length) else { break };
+            control.take(level, kind, data);
+            let Some(next) = messages.get(length.next_multiple_of(align_of::<libc::cmsghdr>())..) else {
+                break;
+            };
+            messages = next;
+        }
+        control
+    }
+
+    fn take(&mut self, level: i32, kind: i32, data: &[u8]) {
+        match (level, kind) {
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => self.take_stamps(data),
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => self.take_packet_info_4(data),
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => self.take_packet_info_6(data),
+            _ => {}
+        }
+    }
+
+    /// `struct scm_timestamping`: the kernel's stamp, one that is no longer used, the NIC's (Linux,
+    /// `Documentation/networking/timestamping.rst`, 2.1). A zero is none.
+    fn take_stamps(&mut self, data: &[u8]) {
+        let stamp_ns = |slot: usize| -> Option<i64> {
+            let (seconds, nanos) = data.get(slot * 16..)?.split_first_chunk()?;
+            let seconds = i64::from_ne_bytes(*seconds);
+            let nanos = i64::from_ne_bytes(*nanos.first_chunk()?);
+            if seconds == 0 && nanos == 0 {
+                None
+            } else {
+                seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
+            }
+        };
+        self.stamp = stamp_ns(0).map(|nanos| Stamp { clock: StampClock::Realtime, nanos });
+        self.nic_stamp_ns = stamp_ns(2);
+    }
+
+    /// `struct in_pktinfo`: the interface, our address for a reply, the address in the header (ip(7)).
+    fn take_packet_info_4(&mut self, data: &[u8]) {
+        let Some((interface, rest)) = data.split_first_chunk() else { return };
+        let Some((ours, rest)) = rest.split_first_chunk::<4>() else { return };
+        let Some(destination) = rest.first_chunk::<4>() else { return };
+        self.interface = u32::from_ne_bytes(*interface);
+        self.destination = Some(Ipv4Addr::from(*destination).into());
+        self.answer_from = Some(Ipv4Addr::from(*ours).into());
+        self.unicast = ours == destination;
+    }
+
+    /// `struct in6_pktinfo`: the address in the header, the interface (RFC 3542 §6).
+    fn take_packet_info_6(&mut self, data: &[u8]) {
+        let Some((destination, rest)) = data.split_first_chunk::<16>() else { return };
+        let Some(interface) = rest.first_chunk() else { return };
+        let destination = Ipv6Addr::from(*destination);
+        self.interface = u32::from_ne_bytes(*interface);
+        self.destination = Some(destination.into());
+        self.unicast = !destination.is_multicast();
+        self.answer_from = self.unicast.then_some(destination.into());
+    }
+}
+
+/// The length, level and type of the first message, if its header is whole and its length can be.
+fn header(messages: &[u8]) -> Option<(usize, i32, i32)> {
+    let (length, rest) = messages.split_first_chunk()?;
+    let (level, rest) = rest.split_first_chunk()?;
+    let length = usize::from_ne_bytes(*length);
+    (length >= HEADER_LENGTH && length <= messages.len()).then_some((
+        length,
+        i32::from_ne_bytes(*level),
+        i32::from_ne_bytes(*rest.first_chunk()?),
+    ))
+}
+
+/// Octets of the longest packet info as a control message: that of IPv6.
+const REPLY_CONTROL_LENGTH: usize = 40;
+
+/// The one control message of a reply: the address that it leaves from.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub(crate) struct ReplyControl {
+    octets: [u8; REPLY_CONTROL_LENGTH],
+    length: usize,
+}
+
+impl ReplyControl {
+    /// No message: the socket's own address, or one of the kernel's choice.
+    pub(crate) const NONE: Self = Self { octets: [0; REPLY_CONTROL_LENGTH], length: 0 };
+
+    /// The message that makes a reply leave from where `request` was sent to.
+    pub(crate) fn answering(request: &Control) -> Self {
+        let mut control = Self::NONE;
+        match request.answer_from {
+            None => {}
+            // The route decides by which interface the reply leaves, as for any packet of this machine.
+            Some(IpAddr::V4(from)) => {
+                control.put(libc::IPPROTO_IP, libc::IP_PKTINFO, &[&[0; 4], &from.octets(), &[0; 4]]);
+            }
+            Some(IpAddr::V6(from)) => {
+                let interface = if from.is_unicast_link_local() { request.interface } else { 0 };
+                control.put(
+                    libc::IPPROTO_IPV6,
+                    libc::IPV6_PKTINFO,
+                    &[&from.octets(), &interface.to_ne_bytes()],
+                );
+            }
+        }
+        control
+    }
+
+    fn put(&mut self, level: i32, kind: i32, data: &[&[u8]]) {
+        let length = HEADER_LENGTH + data.iter().map(|part| part.len()).sum::<usize>();
+        let mut end = 0;
+        let header = [&length.to_ne_bytes()[..], &level.to_ne_bytes(), &kind.to_ne_bytes()];
+        for part in header.iter().chain(data) {
+            self.octets[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
+        }
+        self.length = end.next_multiple_of(align_of::<libc::cmsghdr>());
+    }
+
+    /// Points a message at this.
+    pub(crate) const fn attach(&mut self, message: &mut libc::msghdr) {
+        message.msg_control = self.octets.as_mut_ptr().cast();
+        message.msg_controllen = self.length;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(level: i32, kind: i32, data: &[u8]) -> Vec<u8> {
+        let mut octets = (HEADER_LENGTH + data.len()).to_ne_bytes().to_vec();
+        octets.extend(level.to_ne_bytes());
+        octets.extend(kind.to_ne_bytes());
+        octets.extend(data);
+        octets.resize(octets.len().next_multiple_of(8), 0);
+        octets
+    }
+
+    fn stamps(kernel: [i64; 2], nic: [i64; 2]) -> Vec<u8> {
+        let data: Vec<u8> =
+            [kernel, [0, 0], nic].as_flattened().iter().flat_map(|n| n.to_ne_bytes()).collect();
+        message(libc::SOL_SOCKET, libc::SCM_TIMESTAMPING, &data)
+    }
+
+    #[test]
+    fn both_stamps_are_read_and_a_zero_is_none() {
+        let control = Control::parse(&stamps([5, 7], [0, 0]));
+        assert_eq!(control.stamp, Some(Stamp { clock: StampClock::Realtime, nanos: 5_000_000_007 }));
+        assert_eq!(control.nic_stamp_ns, None);
+        let control = Control::parse(&stamps([0, 0], [1, 2]));
+        assert_eq!((control.stamp, control.nic_stamp_ns), (None, Some(1_000_000_002)));
+    }
+
+    #[test]
+    fn a_broadcast_is_not_unicast_and_is_answered_from_our_own_address() {
+        let mut messages = stamps([5, 7], [0, 0]);
+        messages.extend(message(
+            libc::IPPROTO_IP,
+            libc::IP_PKTINFO,
+            &[2, 0, 0, 0, 10, 0, 0, 1, 10, 0, 0, 255],
+        ));
+        let control = Control::parse(&messages);
+        assert!(control.stamp.is_some() && !control.unicast);
+        assert_eq!(control.destination, Some(Ipv4Addr::new(10, 0, 0, 255).into()));
+        assert_eq!(control.answer_from, Some(Ipv4Addr::new(10, 0, 0, 1).into()));
+    }
+
+    #[test]
+    fn a_link_local_reply_names_its_link() {
+        for (ip, interface) in [("fe80::1", 3_u32), ("2001:db8::1", 0)] {
+            let ip: Ipv6Addr = ip.parse().unwrap();
+            let mut data = ip.octets().to_vec();
+            data.extend(3_u32.to_ne_bytes());
+            let request = Control::parse(&message(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &data));
+            assert!(request.unicast);
+            let reply = ReplyControl::answering(&request);
+            let reply = Control::parse(&reply.octets[..reply.length]);
+            assert_eq!((reply.destination, reply.interface), (Some(ip.into()), interface));
+        }
+    }
+
+    #[test]
+    fn no_length_reaches_past_the_end() {
+        let whole = [stamps([5, 7], [1, 2]), message(libc::IPPROTO_IP, libc::IP_PKTINFO, &[1; 12])].concat();
+        for length in 0..whole.len() {
+            let control = Control::parse(&whole[..length]);
+            assert_eq!(control.stamp.is_some(), length >= 64, "{length}");
+        }
+        for length in [0, 1, 15, 65, usize::MAX - 7, usize::MAX] {
+            let mut octets = whole.clone();
+            octets[..8].copy_from_slice(&length.to_ne_bytes());
+            // Only what is whole is believed; nothing panics.
+            Control::parse(&octets);
+            assert!(Control::parse(&octets).nic_stamp_ns.is_none() || length == 65);
+        }
+        for length in 0..28 {
+            address(&[10_u8; 28][..length]);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! maser's only unsafe code.
+//!
+//! One file per kernel object, each with a safe API and no policy: what to listen on, when to wait and what to
+//! answer is decided elsewhere. The snapshot's cell lives here too, since it is about memory order rather than
+//! about time.
+//!
+//! | module | kernel object |
+//! |---|---|
+//! | [`counter`] | the TSC, else `CLOCK_MONOTONIC_RAW` |
+//! | [`clock`] | the kernel's clocks, read together with the counter |
+//! | [`adjtimex`] | what the kernel says of its clock, read and never written |
+//! | [`clock_watch`] | a timer that notices steps of `CLOCK_REALTIME` |
+//! | [`udp_socket`] | UDP sockets with receive stamps, packet info and steering by source address |
+//! | [`datagram`] | what both datagram ports deliver |
+//! | [`mmsg`] | batches through `recvmmsg`/`sendmmsg` |
+//! | [`uring`] | batches through io_uring |
+//! | [`snapshot_cell`] | none: the two-copy latch |
+//! | [`alloc_count`] | none: an allocator that counts, for tests |
+
+pub mod adjtimex;
+pub mod alloc_count;
+pub mod clock;
+pub mod clock_watch;
+pub mod counter;
+pub mod datagram;
+pub mod mmsg;
+pub mod snapshot_cell;
+pub mod udp_socket;
+pub mod uring;

@@ -1,0 +1,427 @@
+//! Batches through io_uring: multishot receives into provided buffers, replies submitted by the chunk.
+//!
+//! Each socket has one receive that stays armed and completes once a datagram, into a buffer that the kernel takes
+//! from a ring; the reply is sent from the same buffer, which goes back into the ring only when the send has
+//! completed. A [ledger](Buffers) says who holds each buffer.
+//!
+//! The ring runs its work in this thread and only when asked (`DEFER_TASKRUN`), so it belongs to the thread that made
+//! it: a worker makes its port after it was pinned. It starts disabled and is enabled with restrictions, since its
+//! operations pass by seccomp: it can receive from and send to the registered sockets, and nothing else.
+//!
+//! The last chunk's submission also runs the receives that are due, so at full load a batch of [`SEND_CHUNK`] takes a
+//! single system call.
+//!
+//! ```compile_fail
+//! fn leaves_its_thread(port: maser_sys::uring::UringPort) {
+//!     std::thread::spawn(move || drop(port));
+//! }
+//! ```
+
+mod books;
+mod error;
+mod ledger;
+mod memory;
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use io_uring::register::Restriction;
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, opcode};
+
+use crate::datagram::{Arrival, BATCH_MAX, Outgoing, RETRIES_MAX, SEND_CHUNK, Sent, Wait, last_errno};
+use crate::udp_socket::UdpSocket;
+use books::{Books, Received, SEND};
+pub use error::UringError;
+pub use ledger::Buffers;
+use ledger::Holder;
+use memory::Memory;
+
+/// The most sockets of a port: listen addresses, not workers.
+pub const SOCKETS_MAX: usize = 256;
+
+/// Buffers for each datagram of a batch: one batch is answered while the kernel fills the next. Twice as many were 2 %
+/// slower over loopback; a burst waits in the sockets' buffers.
+const BUFFERS_PER_DATAGRAM: usize = 2;
+const _: () = assert!(BATCH_MAX * BUFFERS_PER_DATAGRAM <= 1 << 15);
+
+/// The number of the only group of buffers.
+const GROUP: u16 = 0;
+
+/// `IORING_REGISTER_SYNC_CANCEL` and `IORING_UNREGISTER_FILES`: the only changes that an enabled ring accepts.
+const SYNC_CANCEL: u8 = 24;
+const UNREGISTER_FILES: u8 = 3;
+
+/// A closing port waits this long for the kernel to let go of its memory.
+const CANCEL_LIMIT_S: u64 = 1;
+
+/// Sockets that are read and written through one io_uring.
+pub struct UringPort {
+    /// Closed before the memory that it works on is freed.
+    ring: ManuallyDrop<IoUring>,
+    books: ManuallyDrop<Books>,
+    sockets: Box<[UdpSocket]>,
+    /// The current batch.
+    batch: Vec<Received>,
+    layout: Box<libc::msghdr>,
+}
+
+impl UringPort {
+    /// A port over `sockets` that delivers up to `batch` datagrams at a time, for this thread.
+    ///
+    /// # Errors
+    /// What the kernel lacks or refuses, and what to do about it; found out by trying.
+    pub fn new(sockets: Vec<UdpSocket>, batch: usize) -> Result<Self, UringError> {
+        if sockets.is_empty() || sockets.len() > SOCKETS_MAX || batch == 0 || batch > BATCH_MAX {
+            return Err(UringError::Size);
+        }
+        let buffers = (batch * BUFFERS_PER_DATAGRAM).next_power_of_two();
+        let books = Books::new(u16::try_from(buffers).map_err(|_| UringError::Size)?, sockets.len());
+        let ring = open_ring(&sockets, buffers, books.memory.ring_address())?;
+        let mut port = Self {
+            ring: ManuallyDrop::new(ring),
+            books: ManuallyDrop::new(books),
+            sockets: sockets.into(),
+            batch: Vec::with_capacity(batch),
+            layout: Box::new(Memory::layout()),
+        };
+        port.arm();
+        port.enter(0, EnterFlags::GETEVENTS, None).map_err(UringError::of("receiving", "6.1"))?;
+        port.reap();
+        match port.books.fault {
+            None => Ok(port),
+            Some(errno) => Err(UringError::of_errno("multishot receive", "6.0", errno)),
+        }
+    }
+
+    /// Takes a new batch in the place of the last; how many datagrams it holds.
+    ///
+    /// None after a timeout, a signal, or an error of the network.
+    ///
+    /// # Errors
+    /// Only what going on can't mend: the ring or the sockets aren't what they were.
+    pub fn receive(&mut self, wait: Wait) -> io::Result<usize> {
+        self.books.give_back(&mut self.batch);
+        self.reap();
+        if self.books.waiting.is_empty() {
+            self.arm();
+            match wait {
+                Wait::Until(limit) if !limit.is_zero() => {
+                    self.enter(1, EnterFlags::GETEVENTS, Some(limit))?
+                }
+                Wait::Poll | Wait::Until(_) => self.poll()?,
+            }
+            self.reap();
+        }
+        if let Some(errno) = self.books.fault {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        while self.batch.len() < self.batch.capacity()
+            && let Some(received) = self.books.waiting.pop_front()
+        {
+            self.batch.push(received);
+        }
+        Ok(self.batch.len())
+    }
+
+    /// Datagram `index` of the current batch: what is known of it, and its payload.
+    ///
+    /// # Panics
+    /// If the batch has no such datagram.
+    pub fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]) {
+        let Received { buffer, socket } = self.batch[index];
+        let bound = self.sockets[usize::from(socket)].address();
+        assert!(self.books.ledger.holder(buffer) == Holder::Port, "datagram {index} is being sent");
+        // SAFETY: the ledger says that the port holds the buffer.
+        let slot = unsafe { self.books.memory.slot(buffer) };
+        slot.datagram(slot.filled(), bound)
+    }
+
+    /// Sends replies in place of the datagrams that they answer, from the addresses that were asked.
+    ///
+    /// `stamp` writes the transmit stamp of a reply, in a chunk of at most [`SEND_CHUNK`] just before the chunk's system
+    /// call.
+    ///
+    /// # Errors
+    /// Only what going on can't mend. A reply that can't leave is counted, and the next one is sent.
+    ///
+    /// # Panics
+    /// If the batch has no such datagram, or a reply is longer than its request.
+    pub fn send(
+        &mut self,
+        replies: &[Outgoing],
+        mut stamp: impl FnMut(usize, &mut [u8]),
+    ) -> io::Result<Sent> {
+        let mut chunks = replies.chunks(SEND_CHUNK).peekable();
+        while let Some(chunk) = chunks.next() {
+            if !self.has_room(chunk.len()) {
+                self.books.sent.congested += chunk.len();
+                continue;
+            }
+            for reply in chunk {
+                self.queue(*reply, &mut stamp);
+            }
+            if chunks.peek().is_some() {
+                self.submit(EnterFlags::empty())?;
+            } else {
+                // Behind the sends, so that no receive delays a stamped reply.
+                self.arm();
+                self.submit(EnterFlags::GETEVENTS)?;
+            }
+        }
+        self.reap();
+        Ok(std::mem::take(&mut self.books.sent))
+    }
+
+    /// Whether so many sends fit, besides a receive for each socket. They do unless the kernel took nothing for a
+    /// while, for want of memory.
+    fn has_room(&mut self, sends: usize) -> bool {
+        let queue = self.ring.submission();
+        queue.capacity() - queue.len() >= sends + self.sockets.len()
+    }
+
+    /// Stamps a reply and queues its send: by the cheaper operation, which can't say where the reply comes from, if the
+    /// socket's own address is the one that was asked.
+    fn queue(&mut self, reply: Outgoing, stamp: &mut impl FnMut(usize, &mut [u8])) {
+        let (index, length) = (usize::from(reply.index), usize::from(reply.length));
+        let Received { buffer, socket } = self.batch[index];
+        let wildcard = self.sockets[usize::from(socket)].is_wildcard();
+        let books = &mut *self.books;
+        books.ledger.pass(buffer, Holder::Port, Holder::Sending);
+        // SAFETY: the port held the buffer a line above, and nothing was submitted since.
+        let slot = unsafe { books.memory.slot(buffer) };
+        let filled = slot.filled();
+        assert!(length <= filled.payload, "a reply of {length} octets to a request of {}", filled.payload);
+        stamp(index, &mut slot.payload[..length]);
+        let file = Fixed(u32::from(socket));
+        let send = if wildcard {
+            // SAFETY: as above.
+            let message = unsafe { books.memory.reply(buffer, length) };
+            opcode::SendMsg::new(file, message).flags(DONT_WAIT).build()
+        } else {
+            opcode::Send::new(file, slot.payload.as_ptr(), u32::from(reply.length))
+                .dest_addr(slot.name.as_ptr().cast())
+                .dest_addr_len(filled.name_length())
+                .flags(libc::MSG_DONTWAIT)
+                .build()
+        };
+        self.push(&send.user_data(SEND | u64::from(buffer)));
+    }
+
+    /// Queues a receive for each socket that has none.
+    fn arm(&mut self) {
+        for socket in 0..self.sockets.len() {
+            if !self.books.armed[socket] {
+                self.books.armed[socket] = true;
+                let (file, layout) = (Fixed(small(socket)), &raw const *self.layout);
+                let receive = opcode::RecvMsgMulti::new(file, layout, GROUP).build();
+                self.push(&receive.user_data(u64::from(small(socket))));
+            }
+        }
+    }
+
+    fn push(&mut self, entry: &Entry) {
+        let mut queue = self.ring.submission();
+        // SAFETY: a receive's layout lives as long as the port and its buffers come from the registered ring; a send's
+        // header, address and payload stay in place while the ledger says that the buffer is being sent.
+        let pushed = unsafe { queue.push(entry) };
+        assert!(pushed.is_ok(), "the queue has room for a chunk and a receive for each socket");
+    }
+
+    /// Hands what is queued to the kernel.
+    fn submit(&mut self, flags: EnterFlags) -> io::Result<()> {
+        for _ in 0..RETRIES_MAX {
+            self.enter(0, flags, None)?;
+            if self.ring.submission().is_empty() {
+                break;
+            }
+            // What is left over goes with the next submission: late, but counted when it completes.
+        }
+        Ok(())
+    }
+
+    /// Runs the receives that are due, if there are any or something is queued.
+    fn poll(&mut self) -> io::Result<()> {
+        let queue = self.ring.submission();
+        let due = queue.taskrun() || queue.cq_overflow() || !queue.is_empty();
+        drop(queue);
+        if due { self.enter(0, EnterFlags::GETEVENTS, None) } else { Ok(()) }
+    }
+
+    fn enter(&mut self, want: u32, flags: EnterFlags, limit: Option<Duration>) -> io::Result<()> {
+        let queued = u32::try_from(self.ring.submission().len()).unwrap_or(0);
+        let timespec = limit.map(Timespec::from);
+        let args = timespec.as_ref().map(|limit| SubmitArgs::new().timespec(limit));
+        let flags = if args.is_some() { flags | EnterFlags::EXT_ARG } else { flags };
+        // SAFETY: what is queued was pushed with memory that stays in place; the argument is of the type that
+        // `EXT_ARG` announces and lives to the end of the call, and without that flag there is none.
+        let entered = unsafe { self.ring.submitter().enter(queued, want, flags.bits(), args.as_ref()) };
+        match entered.map_err(|error| error.raw_os_error()) {
+            Ok(_) | Err(Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM)) => {
+                Ok(())
+            }
+            Err(errno) => Err(io::Error::from_raw_os_error(errno.unwrap_or_else(last_errno))),
+        }
+    }
+
+    /// Books what has completed.
+    fn reap(&mut self) {
+        for entry in self.ring.completion() {
+            self.books.complete(&entry);
+        }
+    }
+
+    /// Ends all receives and sends; whether the kernel has let go of the memory.
+    fn cancel_all(&mut self) -> bool {
+        let limit = Timespec::new().sec(CANCEL_LIMIT_S);
+        for _ in 0..RETRIES_MAX {
+            // "None found" is an error too; what counts is which completions came.
+            let _ = self.ring.submitter().register_sync_cancel(Some(limit), CancelBuilder::any());
+            if self.enter(0, EnterFlags::GETEVENTS, None).is_err() {
+                return false;
+            }
+            self.reap();
+            if self.books.armed.iter().all(|armed| !armed) && self.buffers().sending == 0 {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Who holds the port's buffers.
+    #[must_use]
+    pub fn buffers(&self) -> Buffers {
+        self.books.ledger.count()
+    }
+
+    /// How often a receive ended and had to be armed again: an empty datagram or a lack of buffers ends one.
+    #[must_use]
+    pub fn rearmed(&self) -> u64 {
+        self.books.rearmed
+    }
+}
+
+impl Drop for UringPort {
+    /// Takes the memory back from the kernel before freeing it; if that can't be confirmed, it is never freed.
+    fn drop(&mut self) {
+        let idle = self.cancel_all();
+        // A closed ring lets go of its files only some time later, and their port would look taken to who comes next.
+        // If it fails, that is so.
+        let _ = self.ring.submitter().unregister_files();
+        // SAFETY: nothing uses the ring after this; it is dropped once, here.
+        unsafe { ManuallyDrop::drop(&mut self.ring) };
+        if idle {
+            // SAFETY: nothing uses the books after this; they are dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.books) };
+        }
+    }
+}
+
+/// A disabled ring of the right size is given its sockets, its buffers and its restrictions, then enabled.
+fn open_ring(sockets: &[UdpSocket], buffers: usize, ring_address: u64) -> Result<IoUring, UringError> {
+    let submissions = (SEND_CHUNK + sockets.len()).next_power_of_two();
+    // Every buffer can have one completion outstanding, and every receive one that says it ended. The kernel wants
+    // at least as many completions as submissions.
+    let completions = (buffers + sockets.len()).next_power_of_two().max(submissions);
+    let mut builder = IoUring::builder();
+    builder
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_r_disabled()
+        .setup_cqsize(small(completions))
+        .dontfork();
+    // One indirection less a submission, from Linux 6.6 on.
+    let direct = builder.clone().setup_no_sqarray().build(small(submissions));
+    let ring = direct
+        .or_else(|_| builder.build(small(submissions)))
+        .map_err(UringError::of("deferred task running", "6.1"))?;
+    let submitter = ring.submitter();
+    let files: Vec<RawFd> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
+    submitter.register_files(&files).map_err(UringError::of("registered files", "5.1"))?;
+    let entries = u16::try_from(buffers).map_err(|_| UringError::Size)?;
+    // SAFETY: the address is that of page-aligned memory with an entry for each buffer, which outlives the ring.
+    unsafe { submitter.register_buf_ring_with_flags(ring_address, entries, GROUP, 0) }
+        .map_err(UringError::of("ring of provided buffers", "5.19"))?;
+    submitter.register_restrictions(&mut restrictions()).map_err(UringError::of("restrictions", "5.10"))?;
+    submitter.register_enable_rings().map_err(UringError::of("enabling", "5.10"))?;
+    Ok(ring)
+}
+
+/// Receive from and send to the registered sockets; cancel all and let go of them at the end.
+fn restrictions() -> [Restriction; 7] {
+    [
+        Restriction::sqe_op(opcode::RecvMsgMulti::CODE),
+        Restriction::sqe_op(opcode::SendMsg::CODE),
+        Restriction::sqe_op(opcode::Send::CODE),
+        Restriction::sqe_flags_required(FIXED_FILE),
+        Restriction::sqe_flags_allowed(Flags::BUFFER_SELECT.bits()),
+        Restriction::register_op(SYNC_CANCEL),
+        Restriction::register_op(UNREGISTER_FILES),
+    ]
+}
+
+/// `IOSQE_FIXED_FILE`: the descriptor is an index of the registered ones.
+const FIXED_FILE: u8 = 1;
+
+/// A reply that can't leave at once is dropped: its stamp would be wrong.
+const DONT_WAIT: u32 = libc::MSG_DONTWAIT.cast_unsigned();
+
+fn small(count: usize) -> u32 {
+    u32::try_from(count).expect("bounded by SOCKETS_MAX and BATCH_MAX")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::udp_socket::SocketOptions;
+
+    fn port() -> UringPort {
+        let socket = UdpSocket::open(([127, 0, 0, 1], 0).into(), SocketOptions::default()).unwrap();
+        UringPort::new(vec![socket], 4).unwrap()
+    }
+
+    /// What the kernel answers to an operation.
+    fn result(port: &mut UringPort, entry: &Entry) -> i32 {
+        port.push(&entry.clone().user_data(SEND));
+        port.submit(EnterFlags::GETEVENTS).unwrap();
+        port.ring.completion().next().expect("a completion").result()
+    }
+
+    #[test]
+    fn a_ring_can_do_nothing_but_receive_and_send_on_its_sockets() {
+        let mut port = port();
+        let mut octets = [0; 8];
+        let file = Fixed(0);
+        let read = opcode::Read::new(file, octets.as_mut_ptr(), 8).build();
+        assert_eq!(result(&mut port, &read), -libc::EACCES);
+        let open = opcode::OpenAt::new(io_uring::types::Fd(libc::AT_FDCWD), c"/dev/null".as_ptr()).build();
+        assert_eq!(result(&mut port, &open), -libc::EACCES);
+        let unregistered = io_uring::types::Fd(port.sockets[0].as_raw_fd());
+        let send = opcode::Send::new(unregistered, octets.as_ptr(), 8).build();
+        assert_eq!(result(&mut port, &send), -libc::EACCES);
+        // The same on a registered socket is let through, and fails for want of a destination.
+        let send = opcode::Send::new(file, octets.as_ptr(), 8).build();
+        assert_eq!(result(&mut port, &send), -libc::EDESTADDRREQ);
+        let more = port.ring.submitter().register_files(&[0]).unwrap_err();
+        assert_eq!(more.raw_os_error(), Some(libc::EACCES));
+    }
+
+    #[test]
+    #[should_panic(expected = "passes from Port to Kernel but is with Kernel")]
+    fn a_buffer_that_is_lost_by_the_port_is_noticed() {
+        // The planted fault: a datagram is booked in two batches.
+        let mut port = port();
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.send_to(&[1; 48], port.sockets[0].address()).unwrap();
+        assert_eq!(port.receive(Wait::Until(Duration::from_secs(5))).unwrap(), 1);
+        let received = port.batch[0];
+        port.books.waiting.push_back(received);
+        port.receive(Wait::Poll).unwrap();
+        port.receive(Wait::Poll).unwrap();
+    }
+}

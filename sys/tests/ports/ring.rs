@@ -1,0 +1,96 @@
+//! What only the io_uring port has: buffers that the kernel holds, and a kernel that may refuse it.
+
+use std::thread;
+
+use maser_sys::datagram::{Outgoing, Wait};
+use maser_sys::udp_socket::UdpSocket;
+use maser_sys::uring::{UringError, UringPort};
+
+use crate::{LIMIT, Port, client, echo_all, open, options};
+
+#[test]
+fn a_dropped_ring_leaves_its_address_free_at_once() {
+    for _ in 0..20 {
+        let socket = open("127.0.0.1:0");
+        let taken = socket.address();
+        let mut port = UringPort::over(vec![socket], 8);
+        client("127.0.0.1:0").send_to(&[1; 48], taken).unwrap();
+        assert_eq!(echo_all(&mut port, 1).sent, 1);
+        drop(port);
+        UdpSocket::open(taken, options()).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn the_kernel_holds_every_buffer_of_an_idle_ring() {
+    let socket = open("127.0.0.1:0");
+    let server = socket.address();
+    let mut port = UringPort::over(vec![socket], 32);
+    let total = port.buffers().total();
+    let client = client("127.0.0.1:0");
+    // Some rounds of use first. Then more than there are buffers: the kernel fills each and runs out.
+    for _ in 0..500 {
+        client.send_to(&[1; 48], server).unwrap();
+    }
+    assert_eq!(echo_all(&mut port, 500).sent, 500);
+    port.assert_whole();
+    for _ in 0..total + 10 {
+        client.send_to(&[2; 48], server).unwrap();
+    }
+    let rearmed = port.rearmed();
+    let first = port.receive(Wait::Until(LIMIT)).unwrap();
+    for _ in 0..total {
+        // Each send also runs the receives that are due, while the batch is held.
+        port.send(&[Outgoing { index: 0, length: 1 }], |_, _| {}).unwrap();
+    }
+    assert_eq!(port.buffers().receiving, 0, "{:?}", port.buffers());
+    // A lack of buffers ended the receive, and it goes on by itself.
+    assert_eq!(echo_all(&mut port, total + 10 - first).sent, total + 10 - first);
+    assert!(port.rearmed() > rearmed);
+    port.assert_whole();
+}
+
+/// A filter for this thread alone that answers `io_uring_setup` with an error.
+fn refuse_io_uring(errno: i32) {
+    use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter, sock_fprog};
+    let instruction =
+        |code: u32, jt: u8, jf: u8, k: u32| sock_filter { code: code.try_into().unwrap(), jt, jf, k };
+    let setup = libc::SYS_io_uring_setup.try_into().unwrap();
+    let mut program = [
+        // The number of the call is the first word of `struct seccomp_data`.
+        instruction(BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),
+        instruction(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, setup),
+        instruction(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno.unsigned_abs()),
+        instruction(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = sock_fprog { len: 4, filter: program.as_mut_ptr() };
+    // SAFETY: the option takes plain numbers and concerns this thread only.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: the program is four instructions that live to the end of the call, which copies them.
+    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(set, 0);
+}
+
+#[test]
+fn a_refusal_says_what_to_do() {
+    let cases = [
+        (libc::EPERM, UringError::Forbidden, "sysctl kernel.io_uring_disabled"),
+        (libc::ENOSYS, UringError::NotInKernel, "seccomp"),
+        (
+            libc::EINVAL,
+            UringError::KernelTooOld { feature: "deferred task running", since: "6.1" },
+            "Linux 6.1",
+        ),
+        (libc::ENOMEM, UringError::NoMemory, "ulimit -l"),
+    ];
+    for (errno, expected, advice) in cases {
+        let refused = thread::spawn(move || {
+            refuse_io_uring(errno);
+            UringPort::new(vec![open("127.0.0.1:0")], 8).err().unwrap()
+        });
+        let error = refused.join().unwrap();
+        assert_eq!(error, expected);
+        assert!(error.to_string().contains(advice), "{error}");
+    }
+    assert_eq!(UringPort::new(Vec::new(), 8).err(), Some(UringError::Size));
+}

@@ -1,0 +1,301 @@
+//! The configuration as an operator meets it: the examples are in order, and every mistake is told, at its place.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on says so by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use maser::config::{
+    self, Absent, Config, Idle, KEYS, Overrides, PortChoice, Problem, SECTIONS, Source, Workers, WorkersError,
+};
+use proptest::prelude::*;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn toml_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    files.sort();
+    files
+}
+
+/// What a file's check prints, with the file's name alone.
+fn told(path: &Path) -> String {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    match config::load(path) {
+        Ok(_) => String::new(),
+        Err(error) => format!("{error}\n").replace(&format!("{}:", path.display()), &format!("{name}:")),
+    }
+}
+
+#[test]
+fn every_bad_file_is_told_exactly_so() {
+    let files = toml_files(&root().join("tests/config"));
+    assert!(files.len() >= 16, "the bad files are gone");
+    for path in files {
+        let expected = fs::read_to_string(path.with_extension("errors")).unwrap_or_default();
+        let told = told(&path);
+        assert!(!told.is_empty(), "{} is accepted", path.display());
+        assert_eq!(told, expected, "\n{} is told as:\n{told}", path.display());
+    }
+}
+
+#[test]
+fn every_example_is_in_order() {
+    let files = toml_files(&root().join("docs"));
+    assert!(files.len() >= 2, "the examples are gone");
+    for path in files {
+        assert_eq!(told(&path), "");
+    }
+}
+
+/// What the example shows commented out is in order as well.
+#[test]
+fn the_example_shows_every_key_with_its_default() {
+    let text = fs::read_to_string(root().join("docs/example.toml")).unwrap();
+    // A key or a section that is commented out has no space after the hash; prose has one.
+    let uncommented: Vec<&str> = text
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+        .collect();
+    config::parse(&uncommented.join("\n")).unwrap();
+    for key in KEYS {
+        let prefix = format!("{} = ", key.name);
+        let line = uncommented.iter().find(|line| line.starts_with(&prefix));
+        assert!(line.is_some(), "{}.{} is not in the example", key.section, key.name);
+        if let Absent::Value(value) = key.absent {
+            // A line that isn't commented out shows another value than the default.
+            let commented = format!("#{prefix}{value}");
+            let shown = text.lines().any(|line| line == commented);
+            assert!(shown || text.contains(&format!("\n{prefix}")), "{commented} is not in the example");
+        }
+    }
+}
+
+const SOURCE: &str = "[[source]]\ntype = \"machine\"\nstratum = 1\n";
+
+#[test]
+fn the_defaults_that_are_told_are_those_that_hold() {
+    let short = config::parse(SOURCE).unwrap();
+    for key in KEYS {
+        if let Absent::Value(value) = key.absent {
+            let header = SECTIONS.iter().find(|(name, _)| *name == key.section).unwrap().1;
+            let written = match key.section {
+                "source" => format!("{SOURCE}{} = {value}", key.name),
+                _ => format!("{SOURCE}{header}\n{} = {value}", key.name),
+            };
+            assert_eq!(config::parse(&written).as_ref(), Ok(&short), "{}.{}", key.section, key.name);
+        }
+    }
+    assert_eq!(short.server, Config::default_run().server);
+}
+
+#[test]
+fn every_key_reaches_the_configuration() {
+    let config = config::load(&root().join("docs/example-isolated.toml")).unwrap();
+    assert_eq!(
+        config.server.listen,
+        ["192.0.2.10:123".parse().unwrap(), "[2001:db8::10]:123".parse().unwrap()]
+    );
+    assert_eq!(config.server.port, PortChoice::Socket);
+    assert_eq!(config.server.workers, Workers::Cores(vec![2, 3]));
+    assert_eq!(config.server.idle, Idle::Spin);
+    assert_eq!(config.server.batch.get(), 128);
+    assert_eq!(config.server.receive_buffer_octets.get(), 16 << 20);
+    assert_eq!(config.status.socket.as_deref(), Some(Path::new("/run/maser/status.sock")));
+    let Source::Machine { stratum, reference_id } = config.source;
+    assert_eq!((stratum.get(), reference_id.octets()), (2, [192, 0, 2, 1]));
+    assert_eq!(config.source.served_stratum().get(), 3);
+    assert_eq!(config.local.map(config::Stratum::get), Some(10));
+}
+
+#[test]
+fn what_is_printed_reads_back_as_the_same() {
+    let mut all = vec![Config::default_run()];
+    all.extend(toml_files(&root().join("docs")).iter().map(|path| config::load(path).unwrap()));
+    let odd =
+        config::parse(&format!("{SOURCE}[status]\nsocket = '/a\"b\\c'\n[server]\nworkers = 3")).unwrap();
+    all.push(odd);
+    for config in all {
+        assert_eq!(config::parse(&config.to_string()), Ok(config.clone()), "{config}");
+    }
+}
+
+#[test]
+fn a_file_that_has_no_text_says_why() {
+    let directory = std::env::temp_dir().join(format!("maser-config-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let file = |name: &str, octets: &[u8]| {
+        let path = directory.join(name);
+        fs::write(&path, octets).unwrap();
+        told(&path)
+    };
+    assert_eq!(
+        file("latin1.toml", b"[server]\n# Z\xfcrich\n"),
+        "latin1.toml:2:4: octet 0xFC isn't UTF-8; expected TOML saved as UTF-8 (iconv converts)\n"
+    );
+    assert_eq!(
+        file("long.toml", &vec![b'\n'; config::CONFIG_OCTETS_MAX + 1]),
+        "long.toml: longer than 1048576 octets; this can't be a configuration, check the path\n"
+    );
+    assert_eq!(
+        file("marked.toml", format!("\u{feff}{SOURCE}").as_bytes()),
+        "",
+        "a byte order mark is allowed"
+    );
+    let missing = config::load(&directory.join("missing.toml")).unwrap_err().to_string();
+    assert!(missing.contains("missing.toml: no such file; give"), "{missing}");
+    let not_a_file = config::load(&directory).unwrap_err().to_string();
+    assert!(not_a_file.contains(": a directory; give"), "{not_a_file}");
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn the_command_line_overrides_the_file() {
+    let file = config::load(&root().join("docs/example-isolated.toml")).unwrap();
+    assert_eq!(file.clone().overridden(Overrides::default()), Ok(file.clone()));
+    let address = config::listen("127.0.0.1:1123").unwrap();
+    let overrides = Overrides {
+        listen: vec![address],
+        port: Some(PortChoice::IoUring),
+        workers: Some("1".parse().unwrap()),
+        idle: Some(Idle::Block),
+        status_socket: Some("here.sock".into()),
+    };
+    let config = file.clone().overridden(overrides).unwrap();
+    assert_eq!(
+        (config.server.listen.as_slice(), config.server.port),
+        ([address].as_slice(), PortChoice::IoUring)
+    );
+    assert_eq!((config.server.idle, config.server.batch.get()), (Idle::Block, 128));
+    assert_eq!(config.status.socket.as_deref(), Some(Path::new("here.sock")));
+    assert_eq!((config.source, config.local), (file.source.clone(), file.local));
+    let twice = Overrides { listen: vec![address, address], ..Overrides::default() };
+    let error = file.overridden(twice).unwrap_err().to_string();
+    assert_eq!(error, "--listen 127.0.0.1:1123 is given twice; leave one out");
+}
+
+#[test]
+fn workers_are_placed_on_cores_that_there_are() {
+    let available: Vec<usize> = vec![1, 3, 5];
+    assert_eq!(Workers::Auto.place(&available), Ok(available.clone()));
+    assert_eq!(Workers::Auto.place(&(0..64).collect::<Vec<_>>()), Ok((0..8).collect()));
+    let workers = |text: &str| text.parse::<Workers>().and_then(|workers| workers.place(&available));
+    assert_eq!(workers("2"), Ok(vec![1, 3]));
+    assert_eq!(workers("4"), Err(WorkersError::TooFewCores { asked: 4, available: 3 }));
+    assert_eq!(workers("5,1"), Ok(vec![5, 1]));
+    assert_eq!(workers("3-3"), Ok(vec![3]));
+    assert_eq!(workers("1-3"), Err(WorkersError::NotAvailable(2)));
+    assert_eq!(workers("1,1"), Err(WorkersError::Twice(1)));
+    assert_eq!(workers("0"), Err(WorkersError::Number));
+    assert_eq!(workers("0-18446744073709551615"), Err(WorkersError::Core(usize::MAX)));
+    for bad in ["", "two", "1,", "-1", "3-1", "1 2", "+2", "0-18446744073709551616"] {
+        assert_eq!(workers(bad), Err(WorkersError::NotWorkers), "{bad:?}");
+    }
+}
+
+/// Every problem stands within the file, in order, and says something.
+fn check_problems(text: &str, problems: &[Problem]) {
+    assert!(!problems.is_empty());
+    let lines: Vec<&str> = text.split('\n').collect();
+    let mut last = 0;
+    for problem in problems {
+        assert!(last <= problem.offset && problem.offset <= text.len(), "{problem}");
+        last = problem.offset;
+        let line = lines[problem.line - 1];
+        assert!(problem.column >= 1 && problem.column <= line.chars().count() + 1, "{problem}");
+        assert!(!problem.problem.is_empty());
+    }
+}
+
+/// Scraps that make text which is nearly a configuration.
+const SCRAPS: &[&str] = &[
+    "[server]",
+    "[status]",
+    "[[source]]",
+    "[source]",
+    "[local]",
+    "[",
+    "]",
+    "[[",
+    "]]",
+    "\n",
+    "\n",
+    "\n",
+    "\r\n",
+    " ",
+    "#",
+    "=",
+    " = ",
+    ".",
+    ",",
+    "{",
+    "}",
+    "\"",
+    "'",
+    "\"\"\"",
+    "'''",
+    "\\",
+    "listen",
+    "port",
+    "workers",
+    "idle",
+    "batch",
+    "receive_buffer",
+    "socket",
+    "type",
+    "stratum",
+    "reference_id",
+    "server",
+    "source",
+    "local",
+    "1",
+    "-1",
+    "0x",
+    "99999999999999999999",
+    "1.5",
+    "true",
+    "1979-05-27",
+    "\"auto\"",
+    "\"machine\"",
+    "\"0.0.0.0:123\"",
+    "[]",
+    "[0, 1]",
+    "{}",
+    "{ a = 1 }",
+    "µ",
+    "\u{0}",
+    "\u{feff}",
+    "\u{1f550}",
+];
+
+proptest! {
+    #[test]
+    fn no_text_panics_and_every_problem_has_its_place(text in any::<String>()) {
+        if let Err(problems) = config::parse(&text) {
+            check_problems(&text, &problems);
+        }
+    }
+
+    #[test]
+    fn nor_does_a_text_of_scraps(scraps in proptest::collection::vec(proptest::sample::select(SCRAPS), 0..60)) {
+        let text = scraps.concat();
+        if let Err(problems) = config::parse(&text) {
+            check_problems(&text, &problems);
+        }
+    }
+
+    #[test]
+    fn nor_does_an_example_with_a_piece_replaced(at in 0_usize..1200, length in 0_usize..40, scrap in proptest::sample::select(SCRAPS)) {
+        let mut text = fs::read_to_string(root().join("docs/example-isolated.toml")).unwrap();
+        let start = text.floor_char_boundary(at);
+        let end = text.floor_char_boundary(start + length);
+        text.replace_range(start..end, scrap);
+        if let Err(problems) = config::parse(&text) {
+            check_problems(&text, &problems);
+        }
+    }
+}

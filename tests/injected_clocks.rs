@@ -1,0 +1,261 @@
+//! The whole packet flow under clocks that the test sets: era rollover, leap seconds, steps of `CLOCK_REALTIME`, a
+//! dead writer. The served time is compared with what the test knows to be true, at every reply.
+
+mod support;
+
+use maser::count::{Counts, Event};
+use maser::worker::{Clocks, Worker};
+use maser_core::refclock::{KernelLeap, MachineClock, MachineReading, MachineSettings, VALIDITY};
+use maser_core::snapshot::Snapshot;
+use maser_core::time::{LeapTable, Rate, Span, UNIX_TO_NTP_S};
+use maser_sys::datagram::Wait;
+use maser_sys::snapshot_cell::{Writer, snapshot_cell};
+use support::{Machine, MemoryPort, ReplyView, error_ns, request};
+
+const MS: i64 = 1_000_000;
+const SECOND: i64 = 1_000_000_000;
+/// 2027-01-01 00:00:00 UTC.
+const NEW_YEAR: i64 = 20_819 * 86_400;
+
+/// A server over a machine in the test's hands.
+struct Rig<'a> {
+    machine: Machine,
+    port: MemoryPort,
+    worker: Worker<'a, support::WorkerEnd, Machine>,
+    clock: MachineClock,
+    cell: Writer,
+    leap: KernelLeap,
+    transmit: u64,
+}
+
+impl<'a> Rig<'a> {
+    fn new(unix_ns: i64, counts: &'a Counts) -> Self {
+        let machine = Machine::at(unix_ns);
+        let port = MemoryPort::default();
+        let (cell, reader) = snapshot_cell(&Snapshot::UNKNOWN);
+        let settings = MachineSettings {
+            stratum: 1,
+            reference_id: [192, 0, 2, 9],
+            local_stratum: None,
+            precision: -25,
+            nominal_rate: Rate::NANOSECOND,
+        };
+        let worker = Worker::new(port.worker_end(), reader, machine.clone(), counts, 64);
+        let clock = MachineClock::new(settings, LeapTable::built_in());
+        Self { machine, port, worker, clock, cell, leap: KernelLeap::None, transmit: 0 }
+    }
+
+    /// One beat of the pulse.
+    fn beat(&mut self) {
+        let reading = MachineReading {
+            clock: self.machine.reading(),
+            synchronised: true,
+            error_max: Span::from_nanos(2 * MS),
+            leap: self.leap,
+        };
+        if let Some(snapshot) = self.clock.update(&reading).snapshot {
+            self.cell.publish(&snapshot);
+        }
+    }
+
+    /// A request arrives, waits 40 µs, and is answered.
+    fn ask(&mut self) -> ReplyView {
+        let arrived_ns = self.machine.realtime_ns();
+        self.machine.pass_ns(40_000);
+        self.ask_with_stamp(arrived_ns)
+    }
+
+    fn ask_with_stamp(&mut self, stamp_ns: i64) -> ReplyView {
+        self.transmit += 1;
+        self.port.arrive(&request(self.transmit), stamp_ns);
+        assert_eq!(self.worker.batch(Wait::Poll).unwrap(), 1);
+        let sent = self.port.take_sent();
+        assert_eq!(sent.len(), 1, "every request is answered");
+        let reply = ReplyView::of(&sent[0]);
+        assert_eq!(reply.origin, self.transmit);
+        reply
+    }
+}
+
+/// Asserts that a reply is synchronised and right to `within_ns`, the request having arrived 40 µs ago.
+fn assert_right(reply: &ReplyView, now_ns: i64, within_ns: i64) {
+    assert!(reply.synchronised(), "{reply:?}");
+    let (receive, transmit) = (error_ns(reply.receive, now_ns - 40_000), error_ns(reply.transmit, now_ns));
+    assert!(receive.abs() <= within_ns, "receive is {receive} ns off");
+    assert!(transmit.abs() <= within_ns, "transmit is {transmit} ns off");
+    assert_eq!((reply.receive & 1, reply.transmit & 1), (1, 0));
+}
+
+#[test]
+fn the_oracle_finds_a_planted_microsecond() {
+    let counts = Counts::default();
+    let mut rig = Rig::new((NEW_YEAR - 900_000) * SECOND, &counts);
+    rig.beat();
+    let reply = rig.ask();
+    assert_right(&reply, rig.machine.realtime_ns(), 2);
+    let planted = std::panic::catch_unwind(|| assert_right(&reply, 1_000 + (NEW_YEAR - 900_000) * SECOND + 40_000, 2));
+    assert!(planted.is_err());
+}
+
+#[test]
+fn replies_are_right_across_the_era() {
+    let counts = Counts::default();
+    let rollover = ((1_i64 << 32) - UNIX_TO_NTP_S) * SECOND;
+    let mut rig = Rig::new(rollover - 500 * MS, &counts);
+    let mut eras = [0, 0];
+    for _ in 0..1_000 {
+        if eras.iter().sum::<u64>() % 100 == 0 {
+            rig.beat();
+        }
+        let reply = rig.ask();
+        assert_right(&reply, rig.machine.realtime_ns(), 3);
+        assert!(reply.transmit != 0 && reply.receive != 0);
+        eras[usize::from(reply.transmit >> 63 == 0)] += 1;
+        rig.machine.pass_ns(MS - 40_000);
+    }
+    assert!(eras[0] >= 499 && eras[1] >= 499, "both eras were served: {eras:?}");
+}
+
+/// Runs through the end of a year that ends with a leap second, the kernel acting 4 ms late as it may.
+fn through_a_leap_second(leap: KernelLeap, count_moves_s: i64) {
+    let counts = Counts::default();
+    let mut rig = Rig::new((NEW_YEAR - 3) * SECOND, &counts);
+    rig.leap = leap;
+    // Inserted: at 00:00:00 by the plain count; deleted: at 23:59:59.
+    let moves_at_ms = if count_moves_s < 0 { 3_000 } else { 2_000 };
+    let mut true_ns = rig.machine.realtime_ns();
+    for elapsed_ms in 0..6_000 {
+        if elapsed_ms == moves_at_ms {
+            true_ns += count_moves_s * SECOND;
+        }
+        if elapsed_ms == moves_at_ms + 4 {
+            rig.machine.step_ns(count_moves_s * SECOND);
+        }
+        if elapsed_ms % 125 == 0 {
+            rig.beat();
+        }
+        let reply = rig.ask();
+        assert_right_or_split(&reply, true_ns + 40_000, elapsed_ms);
+        let over_ms = moves_at_ms + if count_moves_s < 0 { 1_000 } else { 0 };
+        if elapsed_ms != over_ms {
+            let announced = if elapsed_ms < over_ms { if count_moves_s < 0 { 1 } else { 2 } } else { 0 };
+            assert_eq!(reply.leap, announced, "after {elapsed_ms} ms");
+        }
+        rig.machine.pass_ns(MS - 40_000);
+        true_ns += MS;
+    }
+    assert_eq!(counts.of(Event::AnsweredUnsynchronised), 0);
+}
+
+/// Right to 100 ns: the kernel's own stamps are a second off for the milliseconds that it acts late, and what is
+/// asked then is stamped by the batch's reading instead, 40 µs later.
+fn assert_right_or_split(reply: &ReplyView, now_ns: i64, elapsed_ms: i64) {
+    let transmit = error_ns(reply.transmit, now_ns);
+    assert!(transmit.abs() <= 100, "after {elapsed_ms} ms transmit is {transmit} ns off");
+    let receive = error_ns(reply.receive, now_ns - 40_000);
+    assert!((-100..=40_100).contains(&receive), "after {elapsed_ms} ms receive is {receive} ns off");
+}
+
+#[test]
+fn replies_are_right_across_an_inserted_second() {
+    through_a_leap_second(KernelLeap::Insert, -1);
+}
+
+#[test]
+fn replies_are_right_across_a_deleted_second() {
+    through_a_leap_second(KernelLeap::Delete, 1);
+}
+
+#[test]
+fn a_step_of_the_machines_clock_is_followed_and_never_mixed_into_a_reply() {
+    for step_ns in [-3_600 * SECOND, -700 * MS, -MS, -30_000, 30_000, MS, 700 * MS, 3_600 * SECOND] {
+        let counts = Counts::default();
+        let mut rig = Rig::new((NEW_YEAR - 900_000) * SECOND, &counts);
+        rig.beat();
+        let before = rig.ask();
+        assert_right(&before, rig.machine.realtime_ns(), 2);
+
+        // The request is stamped, then the clock is stepped, then the worker gets to it: before the pulse has
+        // read the clock again, the served clock still is the old one, and both stamps must be in it.
+        let stamped_ns = rig.machine.realtime_ns();
+        rig.machine.pass_ns(20_000);
+        rig.machine.step_ns(step_ns);
+        rig.machine.pass_ns(20_000);
+        let during = rig.ask_with_stamp(stamped_ns);
+        let old_ns = rig.machine.realtime_ns() - step_ns;
+        assert!(error_ns(during.transmit, old_ns).abs() <= 2);
+        let receive = error_ns(during.receive, old_ns - 40_000);
+        assert!((-2..=40_002).contains(&receive), "step {step_ns}: receive is {receive} ns off");
+        assert_eq!(counts.of(Event::RealtimeStep), 1, "step {step_ns}");
+        assert_eq!(counts.of(Event::StampClockStepped), 1);
+
+        // The pulse follows within its period.
+        rig.beat();
+        let after = rig.ask();
+        assert!(after.synchronised());
+        assert!(error_ns(after.transmit, rig.machine.realtime_ns()).abs() <= 2, "step {step_ns}");
+        // A second later kernel stamps are trusted again.
+        for _ in 0..9 {
+            rig.machine.pass_ns(125 * MS);
+            rig.beat();
+        }
+        assert_right(&rig.ask(), rig.machine.realtime_ns(), 2);
+    }
+}
+
+#[test]
+fn with_a_dead_writer_dispersion_grows_and_then_replies_say_unsynchronised() {
+    let counts = Counts::default();
+    let mut rig = Rig::new((NEW_YEAR - 900_000) * SECOND, &counts);
+    rig.beat();
+    let first = rig.ask();
+    let limit_ns = VALIDITY.as_nanos();
+    let mut last = first;
+    let mut elapsed_ns = 40_000;
+    while elapsed_ns < 3 * limit_ns {
+        rig.machine.pass_ns(100 * MS);
+        let reply = rig.ask();
+        elapsed_ns += 100 * MS + 40_000;
+        assert!(reply.root_dispersion >= last.root_dispersion);
+        if elapsed_ns <= limit_ns {
+            assert_right(&reply, rig.machine.realtime_ns(), 2);
+            // 15 ppm at least, in the wire's units of 15 µs.
+            let grown = i64::from(reply.root_dispersion - first.root_dispersion) * SECOND / 65_536;
+            assert!(grown + 15_300 >= elapsed_ns * 15 / 1_000_000, "{grown} ns after {elapsed_ns}");
+        } else {
+            assert!(!reply.synchronised(), "{elapsed_ns} ns after the last reading");
+            assert_eq!((reply.leap, reply.stratum, reply.reference_id), (3, 0, [0; 4]));
+        }
+        last = reply;
+    }
+    // The writer comes back: so does the server.
+    rig.beat();
+    assert!(rig.ask().synchronised());
+}
+
+#[test]
+fn before_the_first_reading_replies_carry_no_time() {
+    let counts = Counts::default();
+    let mut rig = Rig::new((NEW_YEAR - 900_000) * SECOND, &counts);
+    let reply = rig.ask();
+    assert_eq!((reply.leap, reply.stratum, reply.receive, reply.transmit), (3, 0, 0, 0));
+    assert_eq!(counts.of(Event::AnsweredUnsynchronised), 1);
+}
+
+#[test]
+fn receive_stamps_are_unique_even_when_the_kernels_are_not() {
+    let counts = Counts::default();
+    let mut rig = Rig::new((NEW_YEAR - 900_000) * SECOND, &counts);
+    rig.beat();
+    let same_ns = rig.machine.realtime_ns();
+    rig.machine.pass_ns(40_000);
+    for _ in 0..50 {
+        rig.port.arrive(&request(1), same_ns);
+    }
+    rig.worker.batch(Wait::Poll).unwrap();
+    let mut stamps: Vec<_> = rig.port.take_sent().iter().map(|reply| ReplyView::of(reply).receive).collect();
+    stamps.sort_unstable();
+    stamps.dedup();
+    assert_eq!(stamps.len(), 50);
+    assert_eq!(counts.of(Event::StampMoved), 49);
+}

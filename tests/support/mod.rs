@@ -1,0 +1,166 @@
+//! What the tests of the worker share: a port in memory, clocks in the test's hands, requests and replies.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use maser::port::Port;
+use maser::worker::Clocks;
+use maser_core::time::{ClockReading, Stamp, StampClock, Ticks};
+use maser_sys::datagram::{Arrival, Outgoing, Sent, Wait};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// A machine whose clocks a test sets: a nanosecond counter, `CLOCK_REALTIME`, `CLOCK_MONOTONIC`.
+#[derive(Clone, Debug)]
+pub struct Machine(Rc<RefCell<ClockReading>>);
+
+impl Machine {
+    pub fn at(unix_ns: i64) -> Self {
+        Self(Rc::new(RefCell::new(ClockReading {
+            ticks: Ticks::from_bits(10_000_000_000),
+            error_ticks: 20,
+            realtime_ns: unix_ns,
+            monotonic_ns: 5_000_000_000,
+            apart_ns: 30,
+        })))
+    }
+    /// Lets `ns` pass on every clock.
+    pub fn pass_ns(&self, ns: i64) {
+        let mut clocks = self.0.borrow_mut();
+        clocks.ticks = clocks.ticks.offset(ns);
+        clocks.realtime_ns += ns;
+        clocks.monotonic_ns += ns;
+    }
+    /// Steps `CLOCK_REALTIME`, as somebody who may.
+    pub fn step_ns(&self, ns: i64) {
+        self.0.borrow_mut().realtime_ns += ns;
+    }
+    pub fn realtime_ns(&self) -> i64 {
+        self.0.borrow().realtime_ns
+    }
+}
+
+impl Clocks for Machine {
+    fn now(&self) -> Ticks {
+        self.0.borrow().ticks
+    }
+    fn reading(&self) -> ClockReading {
+        *self.0.borrow()
+    }
+}
+
+/// A port in memory: what a test pushed comes in, what the worker sends is kept.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryPort(Rc<RefCell<Wires>>);
+
+#[derive(Debug, Default)]
+struct Wires {
+    coming: VecDeque<(Vec<u8>, Option<Stamp>)>,
+    sent: Vec<Vec<u8>>,
+}
+
+/// The port's end for the worker, with the batch that it is working on.
+#[derive(Debug, Default)]
+pub struct WorkerEnd {
+    port: MemoryPort,
+    batch: Vec<(Vec<u8>, Option<Stamp>)>,
+}
+
+impl MemoryPort {
+    pub fn worker_end(&self) -> WorkerEnd {
+        WorkerEnd { port: self.clone(), batch: Vec::new() }
+    }
+    /// A request that arrives with a kernel stamp of `realtime_ns`.
+    pub fn arrive(&self, request: &[u8], realtime_ns: i64) {
+        let stamp = Stamp { clock: StampClock::Realtime, nanos: realtime_ns };
+        self.0.borrow_mut().coming.push_back((request.to_vec(), Some(stamp)));
+    }
+    pub fn take_sent(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.0.borrow_mut().sent)
+    }
+}
+
+impl Port for WorkerEnd {
+    fn receive(&mut self, _wait: Wait) -> io::Result<usize> {
+        self.batch = self.port.0.borrow_mut().coming.drain(..).collect();
+        Ok(self.batch.len())
+    }
+    fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]) {
+        let (bytes, stamp) = &mut self.batch[index];
+        let arrival = Arrival {
+            source: SocketAddr::from(([192, 0, 2, 7], 40_000)),
+            destination: SocketAddr::from(([192, 0, 2, 1], 123)),
+            unicast: true,
+            whole: true,
+            stamp: *stamp,
+            nic_stamp_ns: None,
+        };
+        (arrival, bytes)
+    }
+    fn send(&mut self, replies: &[Outgoing], mut stamp: impl FnMut(usize, &mut [u8])) -> io::Result<Sent> {
+        for reply in replies {
+            let (bytes, _) = &mut self.batch[usize::from(reply.index)];
+            stamp(usize::from(reply.index), bytes);
+            self.port.0.borrow_mut().sent.push(bytes[..usize::from(reply.length)].to_vec());
+        }
+        Ok(Sent { sent: replies.len(), ..Sent::default() })
+    }
+}
+
+/// A plain version 4 client request.
+pub fn request(transmit: u64) -> [u8; 48] {
+    let mut bytes = [0; 48];
+    bytes[0] = 0x23;
+    bytes[40..].copy_from_slice(&transmit.to_be_bytes());
+    bytes
+}
+
+/// A reply's fields, read by plain offsets: an oracle of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplyView {
+    pub leap: u8,
+    pub version: u8,
+    pub mode: u8,
+    pub stratum: u8,
+    pub root_delay: u32,
+    pub root_dispersion: u32,
+    pub reference_id: [u8; 4],
+    pub reference: u64,
+    pub origin: u64,
+    pub receive: u64,
+    pub transmit: u64,
+}
+
+impl ReplyView {
+    pub fn of(bytes: &[u8]) -> Self {
+        assert_eq!(bytes.len(), 48, "a reply has 48 octets");
+        let long = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+        let short = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+        Self {
+            leap: bytes[0] >> 6,
+            version: (bytes[0] >> 3) & 7,
+            mode: bytes[0] & 7,
+            stratum: bytes[1],
+            root_delay: short(4),
+            root_dispersion: short(8),
+            reference_id: bytes[12..16].try_into().unwrap(),
+            reference: long(16),
+            origin: long(24),
+            receive: long(32),
+            transmit: long(40),
+        }
+    }
+    pub fn synchronised(&self) -> bool {
+        self.leap != 3 && self.stratum != 0
+    }
+}
+
+/// How far an NTP timestamp is from nanoseconds since 1970, taken in the era of the latter, in nanoseconds.
+pub fn error_ns(timestamp: u64, unix_ns: i64) -> i64 {
+    let seconds = unix_ns.div_euclid(1_000_000_000) + 2_208_988_800;
+    let fraction = (i128::from(unix_ns.rem_euclid(1_000_000_000)) << 32) / 1_000_000_000;
+    let expected = ((i128::from(seconds) << 32) + fraction) as u64;
+    let difference = timestamp.wrapping_sub(expected) as i64;
+    ((i128::from(difference) * 1_000_000_000) >> 32) as i64
+}
