@@ -31,6 +31,8 @@ pub enum Event {
     BatchOvertaken,
     /// `CLOCK_REALTIME` was seen to step.
     RealtimeStep,
+    /// A reading of the clocks was disturbed between its parts.
+    ReadingTorn,
     /// A packet came without a receive stamp.
     StampMissing,
     /// A receive stamp lay in the future.
@@ -47,7 +49,7 @@ pub enum Event {
 
 impl Event {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Answered,
         Self::AnsweredUnsynchronised,
         Self::SendCongested,
@@ -57,6 +59,7 @@ impl Event {
         Self::SnapshotLapped,
         Self::BatchOvertaken,
         Self::RealtimeStep,
+        Self::ReadingTorn,
         Self::StampMissing,
         Self::StampFuture,
         Self::StampStale,
@@ -82,6 +85,7 @@ impl Event {
             Self::SnapshotLapped => "snapshot-lapped",
             Self::BatchOvertaken => "batches-overtaken",
             Self::RealtimeStep => "realtime-steps",
+            Self::ReadingTorn => "readings-torn",
             Self::StampMissing => "stamp-missing",
             Self::StampFuture => "stamp-future",
             Self::StampStale => "stamp-stale",
@@ -208,7 +212,7 @@ impl Counts {
 #[expect(clippy::cast_possible_truncation, reason = "bounded by BUCKETS")]
 fn bucket_of(ns: u64) -> usize {
     let octave = ns.checked_ilog2().unwrap_or(0).saturating_sub(BUCKETS_PER_OCTAVE_LOG2);
-    let index = ((octave as u64) << BUCKETS_PER_OCTAVE_LOG2) + (ns >> octave);
+    let index = (u64::from(octave) << BUCKETS_PER_OCTAVE_LOG2) + (ns >> octave);
     if index >= BUCKETS as u64 { BUCKETS - 1 } else { index as usize }
 }
 
@@ -236,7 +240,12 @@ mod tests {
             assert_eq!(*reason as usize, index, "{}", reason.name());
         }
         let counts = Counts::default();
-        let names: HashSet<_> = counts.answers().chain(counts.events_by_name()).chain(counts.drops()).map(|(name, _)| name).collect();
+        let names: HashSet<_> = counts
+            .answers()
+            .chain(counts.events_by_name())
+            .chain(counts.drops())
+            .map(|(name, _)| name)
+            .collect();
         assert_eq!(names.len(), Event::ALL.len() + REASONS, "every counter has a name of its own");
     }
 

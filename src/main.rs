@@ -12,6 +12,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,9 +26,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(arguments) => serve(&arguments),
         Command::CheckConfig(arguments) => arguments.run(&mut io::stdout()).map_err(Into::into),
-        Command::Status(arguments) => {
-            arguments.run(&Surroundings::of_process(), &mut io::stdout(), terminal_width()).map_err(Into::into)
-        }
+        Command::Status(arguments) => arguments
+            .run(&Surroundings::of_process(), &mut io::stdout(), terminal_width())
+            .map_err(Into::into),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,14 +47,9 @@ fn serve(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
     let terminal_width = terminal_width();
     start_log(arguments.screen && terminal_width.is_some());
 
-    let status_path = match &config.status.socket {
-        Some(path) => path.clone(),
-        None => Surroundings::of_process().own()?,
-    };
+    let status_socket = config.status.socket.clone();
     let server = Server::start(config)?;
-    let view = server.view();
-    let status_server = StatusServer::start(&status_path, move || view.status())?;
-    info!("status at {}", status_path.display());
+    let status_server = start_status(&server, status_socket)?;
     println!("ready");
     io::stdout().flush()?;
     tell_systemd(&NotifyState::Ready);
@@ -75,6 +71,25 @@ fn serve(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
     }
     info!("stopped");
     Ok(())
+}
+
+/// Answers `maser status`. A socket that was asked for is a must; without the usual one the server serves all the same.
+fn start_status(server: &Server, asked_for: Option<PathBuf>) -> Result<Option<StatusServer>, Box<dyn Error>> {
+    let start = |path: PathBuf| {
+        let view = server.view();
+        StatusServer::start(&path, move || view.status()).inspect(|_| info!("status at {}", path.display()))
+    };
+    if let Some(path) = asked_for {
+        return Ok(Some(start(path)?));
+    }
+    let usual = Surroundings::of_process().own().map_err(Box::<dyn Error>::from);
+    match usual.and_then(|path| Ok(start(path)?)) {
+        Ok(status_server) => Ok(Some(status_server)),
+        Err(error) => {
+            warn!("no status: {error}");
+            Ok(None)
+        }
+    }
 }
 
 fn stop_signals() -> nix::Result<SignalFd> {
@@ -114,7 +129,12 @@ fn tell_systemd(state: &NotifyState<'_>) {
 fn start_log(live_screen: bool) {
     let level = if live_screen { Level::ERROR } else { Level::INFO };
     let colours = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(colours).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .init();
 }
 
 /// None if standard output isn't a terminal.

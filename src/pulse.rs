@@ -20,8 +20,15 @@ use tracing::{info, warn};
 /// How often the machine's clock is read.
 const PERIOD: Duration = Duration::from_millis(125);
 
+/// The kernel is asked every five seconds whether it still trusts the counter.
+const COUNTER_CHECKED_EVERY_BEATS: u64 = 40;
+
 /// Readings of which the best is taken: one of a few is seldom disturbed.
 const READINGS: usize = 5;
+
+/// The kernel no longer trusts the counter that the served clock runs on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CounterWithdrawn;
 
 /// What the status says of the clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,8 +62,25 @@ impl Pulse {
     }
 
     /// Reads, decides and publishes until `stop`.
-    pub fn run(&self, clock: &mut MachineClock, counter: Counter, cell: &mut Writer, watch: &ClockWatch, stop: &AtomicBool) {
-        while !stop.load(Ordering::Relaxed) {
+    ///
+    /// # Errors
+    /// When the kernel has withdrawn the counter: nothing that was measured with it holds any more.
+    pub fn run(
+        &self,
+        clock: &mut MachineClock,
+        counter: Counter,
+        cell: &mut Writer,
+        watch: &ClockWatch,
+        stop: &AtomicBool,
+    ) -> Result<(), CounterWithdrawn> {
+        for beat in 1_u64.. {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            if beat.is_multiple_of(COUNTER_CHECKED_EVERY_BEATS) && !counter.is_still_trusted() {
+                cell.publish(&Snapshot::UNKNOWN);
+                return Err(CounterWithdrawn);
+            }
             self.beat(clock, counter, cell);
             match watch.wait(PERIOD) {
                 Ok(Woken::Timeout) => {}
@@ -68,6 +92,7 @@ impl Pulse {
                 }
             }
         }
+        Ok(())
     }
 
     /// One reading: the machine's clock is read, the core decides, the snapshot is published.
@@ -129,13 +154,21 @@ fn log(update: &MachineUpdate) {
     }
     match update.standing {
         None => {}
-        Some(Standing::Synchronised) => info!("synchronised: the kernel calls the machine's clock synchronised"),
-        Some(Standing::Local) => info!("local: the machine's clock isn't synchronised; serving the local stratum"),
+        Some(Standing::Synchronised) => {
+            info!("synchronised: the kernel calls the machine's clock synchronised")
+        }
+        Some(Standing::Local) => {
+            info!("local: the machine's clock isn't synchronised; serving the local stratum")
+        }
         Some(Standing::Unsynchronised) => {
-            warn!("unsynchronised: the machine's clock isn't synchronised and no local stratum is configured");
+            warn!(
+                "unsynchronised: the machine's clock isn't synchronised and no local stratum is configured"
+            );
         }
         Some(Standing::BeforeBuild) => {
-            warn!("unsynchronised: the machine's clock says a date before this program was built; set it right");
+            warn!(
+                "unsynchronised: the machine's clock says a date before this program was built; set it right"
+            );
         }
     }
 }

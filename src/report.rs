@@ -5,7 +5,8 @@ use crate::count::Counts;
 use crate::port::ladder::Footing;
 use crate::pulse::{Pulse, PulseState};
 use crate::status::{
-    ClockStatus, Counters, LeapStatus, PortStatus, Residence, SourceStatus, State, Status, WorkerStatus, rfc3339,
+    ClockStatus, Counters, LeapStatus, PortStatus, Residence, SourceStatus, State, Status, WorkerStatus,
+    rfc3339,
 };
 use maser_core::refclock::Standing;
 use maser_core::snapshot::Snapshot;

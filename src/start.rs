@@ -6,7 +6,7 @@ use crate::config::{Config, Idle, Source, Stratum, WorkersError};
 use crate::count::Counts;
 use crate::port::Port;
 use crate::port::ladder::{self, LadderError, Rung};
-use crate::pulse::Pulse;
+use crate::pulse::{CounterWithdrawn, Pulse};
 use crate::report::{View, WorkerView};
 use crate::worker::Worker;
 use core_affinity::CoreId;
@@ -14,19 +14,28 @@ use maser_core::refclock::{MachineClock, MachineSettings};
 use maser_core::snapshot::Snapshot;
 use maser_core::time::LeapTable;
 use maser_sys::clock_watch::ClockWatch;
-use maser_sys::counter::Counter;
+use maser_sys::counter::{Choice, CoreError, Counter, Refusal};
 use maser_sys::mmsg::MmsgPort;
 use maser_sys::snapshot_cell::{Reader, Writer, snapshot_cell};
 use maser_sys::udp_socket::{OpenError, SocketOptions, Steering, UdpSocket};
 use maser_sys::uring::{UringError, UringPort};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
+use std::time::Duration;
 use thiserror::Error;
 use tracing::{info, warn};
+
+/// How often a port that is in use is tried, and how long apart: 1 s in all.
+const OPEN_TRIES: u32 = 11;
+const OPEN_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the TSC is tried on a machine that is too busy to tell.
+const CHOOSE_TRIES: u32 = 3;
 
 /// Why the server can't start, or had to stop.
 #[derive(Debug, Error)]
@@ -59,6 +68,11 @@ pub enum ServeError {
         /// Why.
         error: io::Error,
     },
+    /// The kernel has withdrawn the TSC as a clock source.
+    #[error(
+        "the kernel no longer trusts the TSC (dmesg says why); start again to serve from CLOCK_MONOTONIC_RAW"
+    )]
+    CounterWithdrawn,
     /// A thread has panicked: a bug.
     #[error("the {0} thread has panicked: please report this, with the lines above")]
     Panicked(&'static str),
@@ -81,7 +95,7 @@ struct Threads {
     stop_workers: Arc<AtomicBool>,
     stop_pulse: Arc<AtomicBool>,
     workers: Vec<JoinHandle<Result<(), ServeError>>>,
-    pulse: Option<JoinHandle<()>>,
+    pulse: Option<JoinHandle<Result<(), CounterWithdrawn>>>,
 }
 
 impl Server {
@@ -91,7 +105,7 @@ impl Server {
     /// What is in the way, and what to do about it.
     pub fn start(config: Config) -> Result<Self, ServeError> {
         let cores = config.server.workers.place(&available_cores())?;
-        let counter = Counter::choose(&cores);
+        let counter = choose_counter(&cores);
         info!("{counter}");
         let footing = ladder::choose(config.server.port)?;
         info!("port: {}: {}", footing.rung, footing.why);
@@ -132,7 +146,8 @@ impl Server {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         let pulse = self.threads.pulse.iter();
-        self.threads.workers.iter().any(JoinHandle::is_finished) || pulse.into_iter().any(JoinHandle::is_finished)
+        self.threads.workers.iter().any(JoinHandle::is_finished)
+            || pulse.into_iter().any(JoinHandle::is_finished)
     }
 
     /// Drains and ends the workers, then the pulse.
@@ -155,7 +170,8 @@ impl Threads {
         let watch = ClockWatch::new().map_err(system("no timer that notices steps of CLOCK_REALTIME"))?;
         let stop = Arc::clone(&self.stop_pulse);
         let run = move || pulse.run(&mut clock, counter, &mut writer, &watch, &stop);
-        let thread = Builder::new().name("pulse".into()).spawn(run).map_err(system("no thread for the pulse"))?;
+        let thread =
+            Builder::new().name("pulse".into()).spawn(run).map_err(system("no thread for the pulse"))?;
         self.pulse = Some(thread);
         Ok(())
     }
@@ -195,7 +211,11 @@ impl Threads {
         }
         self.stop_pulse.store(true, Ordering::Relaxed);
         if let Some(thread) = self.pulse.take() {
-            outcome = outcome.and(thread.join().map_err(|_| ServeError::Panicked("pulse")));
+            let ended = match thread.join() {
+                Ok(ended) => ended.map_err(|CounterWithdrawn| ServeError::CounterWithdrawn),
+                Err(_) => Err(ServeError::Panicked("pulse")),
+            };
+            outcome = outcome.and(ended);
         }
         outcome
     }
@@ -240,10 +260,12 @@ impl WorkerTask {
                 say(Ok(pinned));
                 self.serve(port)
             }),
-            Rung::Socket => MmsgPort::new(sockets, self.batch).map_err(system("no socket port")).map(|port| {
-                say(Ok(pinned));
-                self.serve(port)
-            }),
+            Rung::Socket => {
+                MmsgPort::new(sockets, self.batch).map_err(system("no socket port")).map(|port| {
+                    say(Ok(pinned));
+                    self.serve(port)
+                })
+            }
         };
         match served {
             Ok(ended) => ended.map_err(|error| ServeError::WorkerStopped { worker, error }),
@@ -268,7 +290,7 @@ fn open_sockets(config: &Config, workers: usize) -> Result<Vec<Vec<UdpSocket>>, 
     for &address in &config.server.listen {
         // Nobody outside can choose addresses that all meet one worker without knowing this number.
         let steering = Steering::new(random_u32());
-        let group = UdpSocket::open_group(address, workers, steering, options)?;
+        let group = open_group_patiently(address, workers, steering, options)?;
         if let Some(socket) = group.first().filter(|socket| socket.receive_buffer() < asked) {
             warn!(
                 "{address}: the receive buffer is {} octets, not {asked}: raise net.core.rmem_max (sysctl)",
@@ -281,6 +303,34 @@ fn open_sockets(config: &Config, workers: usize) -> Result<Vec<Vec<UdpSocket>>, 
         }
     }
     Ok(shares)
+}
+
+/// The kernel lets go of a killed server's io_uring sockets a moment after the process: a restart waits for that.
+fn open_group_patiently(
+    address: SocketAddr,
+    workers: usize,
+    steering: Steering,
+    options: SocketOptions,
+) -> Result<Vec<UdpSocket>, OpenError> {
+    for _ in 1..OPEN_TRIES {
+        match UdpSocket::open_group(address, workers, steering, options) {
+            Err(OpenError::PortInUse(_)) => thread::sleep(OPEN_PAUSE),
+            outcome => return outcome,
+        }
+    }
+    UdpSocket::open_group(address, workers, steering, options)
+}
+
+/// Chooses the counter again where a busy machine kept a core from answering in time.
+fn choose_counter(cores: &[usize]) -> Choice {
+    let mut choice = Counter::choose(cores);
+    for _ in 1..CHOOSE_TRIES {
+        if !matches!(choice.tsc, Err(Refusal::Core { error: CoreError::Unanswered, .. })) {
+            break;
+        }
+        choice = Counter::choose(cores);
+    }
+    choice
 }
 
 /// From the standard library's randomly keyed hasher: all that is needed of a secret that lives as long as we do.

@@ -150,9 +150,9 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
             self.counts.event(fault.into());
             Span::ZERO
         });
-        let received_at = snapshot.line.map(|line| {
-            self.receive_stamps.hand_out(line.at(reading.ticks) - age, snapshot.generation)
-        });
+        let received_at = snapshot
+            .line
+            .map(|line| self.receive_stamps.hand_out(line.at(reading.ticks) - age, snapshot.generation));
         let receive = received_at.map_or(NtpTimestamp::ZERO, |tai| snapshot.ntp(tai));
         let verdict = decide(&request, clock, receive);
         if let Verdict::Answer(reply) | Verdict::AnswerUnsynchronised(reply) = &verdict {
@@ -201,6 +201,7 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
     /// The clocks for a batch: every stamp of it is as old as this reading says.
     fn read_clocks(&mut self) -> ClockReading {
         let reading = self.clocks.reading();
+        self.counts.events(Event::ReadingTorn, u64::from(reading.is_torn()));
         if self.stamps.begin_batch(reading) {
             self.counts.event(Event::RealtimeStep);
         }

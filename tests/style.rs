@@ -1,5 +1,7 @@
 //! What clippy can't check of the house style. Each rule is shown to fail on a planted fault below.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -80,16 +82,32 @@ fn against_the_arrow(source: &Source) -> Vec<String> {
             let named = code.trim_start().strip_prefix("use ").or(code.trim_start().strip_prefix("pub use "));
             named.and_then(|path| words(path).next()).is_some_and(|first| forbidden.contains(&first))
         })
-        .map(|(number, line)| format!("{}:{}: `{}` against core <- sys <- src", source.path, number + 1, line.trim()))
+        .map(|(number, line)| {
+            format!("{}:{}: `{}` against core <- sys <- src", source.path, number + 1, line.trim())
+        })
         .collect()
 }
 
 fn leftovers(source: &Source) -> Vec<String> {
-    let marks = ["FIX", "TO", "XX"].map(|start| format!("{start}{}", if start == "FIX" { "ME" } else if start == "TO" { "DO" } else { "X" }));
+    let marks = ["FIX", "TO", "XX"].map(|start| {
+        format!(
+            "{start}{}",
+            if start == "FIX" {
+                "ME"
+            } else if start == "TO" {
+                "DO"
+            } else {
+                "X"
+            }
+        )
+    });
     let homes = ["root", "work", "home"].map(|place| format!("/{place}/"));
     let lines = source.text.lines().enumerate();
     lines
-        .filter(|(_, line)| words(line).any(|word| marks.iter().any(|mark| word == mark)) || homes.iter().any(|home| line.contains(home.as_str())))
+        .filter(|(_, line)| {
+            words(line).any(|word| marks.iter().any(|mark| word == mark))
+                || homes.iter().any(|home| line.contains(home.as_str()))
+        })
         .map(|(number, line)| format!("{}:{}: left over: {}", source.path, number + 1, line.trim()))
         .collect()
 }
@@ -117,14 +135,25 @@ fn orphans(sources: &[Source]) -> Vec<String> {
             {
                 named.insert(name.to_owned());
             }
-            if let Some(file) = line.trim().strip_prefix("#[path = \"").and_then(|rest| rest.strip_suffix("\"]")) {
+            if let Some(file) =
+                line.trim().strip_prefix("#[path = \"").and_then(|rest| rest.strip_suffix("\"]"))
+            {
                 named.insert(file.trim_end_matches(".rs").rsplit('/').next().unwrap_or(file).to_owned());
             }
         }
     }
     let compiled_by_name = ["lib", "main", "build"];
     let is_root = |path: &str| {
-        let top = ["tests/", "benches/", "core/tests/", "sys/tests/", "sys/examples/", "fuzz/fuzz_targets/", "examples/"];
+        let top = [
+            "tests/",
+            "benches/",
+            "core/tests/",
+            "sys/tests/",
+            "sys/examples/",
+            "fuzz/fuzz_targets/",
+            "fuzz/examples/",
+            "examples/",
+        ];
         top.iter().any(|folder| path.strip_prefix(folder).is_some_and(|rest| !rest.contains('/')))
     };
     sources
@@ -132,7 +161,11 @@ fn orphans(sources: &[Source]) -> Vec<String> {
         .filter(|source| {
             let path = Path::new(&source.path);
             let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
-            let stem = if stem == "mod" { path.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned() } else { stem };
+            let stem = if stem == "mod" {
+                path.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned()
+            } else {
+                stem
+            };
             !compiled_by_name.contains(&stem.as_str()) && !is_root(&source.path) && !named.contains(&stem)
         })
         .map(|source| format!("{}: no `mod` names it", source.path))
@@ -166,7 +199,9 @@ fn every_counter_is_documented() {
 
 #[test]
 fn planted_faults_are_found() {
-    let planted = |path: &str, text: &str| all_faults(&[Source { path: path.into(), text: format!("//! Header.\n{text}") }]);
+    let planted = |path: &str, text: &str| {
+        all_faults(&[Source { path: path.into(), text: format!("//! Header.\n{text}") }])
+    };
     let found = |path: &str, text: &str, what: &str| {
         let faults = planted(path, text);
         assert!(faults.iter().any(|fault| fault.contains(what)), "{what}: {faults:?}");

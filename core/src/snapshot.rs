@@ -158,10 +158,15 @@ impl Snapshot {
 
     /// As plain words.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bits are split, not values narrowed")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "bits are split, not values narrowed"
+    )]
     pub fn to_words(&self) -> [u64; WORDS] {
         let line = self.line.unwrap_or(NO_LINE);
-        let next = self.leap.next.unwrap_or(Leap { at: Instant::from_unix(NO_NEXT_LEAP_S, 0), offset_after_s: 0 });
+        let next =
+            self.leap.next.unwrap_or(Leap { at: Instant::from_unix(NO_NEXT_LEAP_S, 0), offset_after_s: 0 });
         let [id0, id1, id2, id3] = self.reference_id;
         let dispersion = (self.root_dispersion.raw() >> 32).clamp(0, i128::from(u64::MAX));
         [
@@ -182,10 +187,26 @@ impl Snapshot {
 
     /// From what [`to_words`](Self::to_words) made.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "bits are joined, not values narrowed")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        reason = "bits are joined, not values narrowed"
+    )]
     pub const fn from_words(words: &[u64; WORDS]) -> Self {
-        let [reference, origin_high, origin_low, rate, valid_until, next_at_s, offsets, header, delay_and_growth, dispersion, reference_time, generation] =
-            *words;
+        let [
+            reference,
+            origin_high,
+            origin_low,
+            rate,
+            valid_until,
+            next_at_s,
+            offsets,
+            header,
+            delay_and_growth,
+            dispersion,
+            reference_time,
+            generation,
+        ] = *words;
         let line = Line {
             reference: Ticks::from_bits(reference),
             origin: Instant::from_raw(((origin_high as i64 as i128) << 64) | origin_low as i128),
@@ -202,7 +223,10 @@ impl Snapshot {
                 next: if next_at_s as i64 == NO_NEXT_LEAP_S {
                     None
                 } else {
-                    Some(Leap { at: Instant::from_unix(next_at_s as i64, 0), offset_after_s: offset_after_s as i32 })
+                    Some(Leap {
+                        at: Instant::from_unix(next_at_s as i64, 0),
+                        offset_after_s: offset_after_s as i32,
+                    })
                 },
             },
             stratum,

@@ -183,7 +183,7 @@ const NTP: usize = UDP + 8;
 type Fault = fn(&mut Exchange);
 
 /// Faults, and the oracle that must see each.
-const FAULTS: [(&str, Fault); 21] = [
+const FAULTS: [(&str, Fault); 22] = [
     ("a reply is never longer than its request", |exchange| {
         exchange.reply.resize(exchange.request.len() + 1, 0)
     }),
@@ -214,7 +214,8 @@ const FAULTS: [(&str, Fault); 21] = [
         exchange.reply[IP + 1] = exchange.request[IP + 1];
         seal(&mut exchange.reply, true);
     }),
-    ("the UDP checksum is right, or absent as in the request", |exchange| exchange.reply[UDP + 7] ^= 1),
+    ("the UDP checksum is there and right", |exchange| exchange.reply[UDP + 6..UDP + 8].fill(0)),
+    ("the UDP checksum is there and right", |exchange| exchange.reply[UDP + 7] ^= 1),
 ];
 
 #[test]

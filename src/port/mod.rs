@@ -37,7 +37,11 @@ macro_rules! port {
             fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]) {
                 self.datagram(index)
             }
-            fn send(&mut self, replies: &[Outgoing], stamp: impl FnMut(usize, &mut [u8])) -> io::Result<Sent> {
+            fn send(
+                &mut self,
+                replies: &[Outgoing],
+                stamp: impl FnMut(usize, &mut [u8]),
+            ) -> io::Result<Sent> {
                 self.send(replies, stamp)
             }
         }

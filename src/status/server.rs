@@ -184,7 +184,7 @@ mod tests {
         let server = StatusServer::start(&path, plausible).unwrap();
         assert_eq!(fetch(&path).unwrap(), plausible());
         assert_eq!(fetch(&path).unwrap(), plausible());
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
         drop(server);
         assert!(!path.exists(), "the file is removed");
     }

@@ -1,5 +1,12 @@
 //! What the tests of the worker share: a port in memory, clocks in the test's hands, requests and replies.
 #![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test's own arithmetic"
+)]
 
 use maser::port::Port;
 use maser::worker::Clocks;
@@ -13,10 +20,10 @@ use std::rc::Rc;
 
 /// A machine whose clocks a test sets: a nanosecond counter, `CLOCK_REALTIME`, `CLOCK_MONOTONIC`.
 #[derive(Clone, Debug)]
-pub struct Machine(Rc<RefCell<ClockReading>>);
+pub(crate) struct Machine(Rc<RefCell<ClockReading>>);
 
 impl Machine {
-    pub fn at(unix_ns: i64) -> Self {
+    pub(crate) fn at(unix_ns: i64) -> Self {
         Self(Rc::new(RefCell::new(ClockReading {
             ticks: Ticks::from_bits(10_000_000_000),
             error_ticks: 20,
@@ -26,17 +33,17 @@ impl Machine {
         })))
     }
     /// Lets `ns` pass on every clock.
-    pub fn pass_ns(&self, ns: i64) {
+    pub(crate) fn pass_ns(&self, ns: i64) {
         let mut clocks = self.0.borrow_mut();
         clocks.ticks = clocks.ticks.offset(ns);
         clocks.realtime_ns += ns;
         clocks.monotonic_ns += ns;
     }
     /// Steps `CLOCK_REALTIME`, as somebody who may.
-    pub fn step_ns(&self, ns: i64) {
+    pub(crate) fn step_ns(&self, ns: i64) {
         self.0.borrow_mut().realtime_ns += ns;
     }
-    pub fn realtime_ns(&self) -> i64 {
+    pub(crate) fn realtime_ns(&self) -> i64 {
         self.0.borrow().realtime_ns
     }
 }
@@ -52,7 +59,7 @@ impl Clocks for Machine {
 
 /// A port in memory: what a test pushed comes in, what the worker sends is kept.
 #[derive(Clone, Debug, Default)]
-pub struct MemoryPort(Rc<RefCell<Wires>>);
+pub(crate) struct MemoryPort(Rc<RefCell<Wires>>);
 
 #[derive(Debug, Default)]
 struct Wires {
@@ -62,21 +69,21 @@ struct Wires {
 
 /// The port's end for the worker, with the batch that it is working on.
 #[derive(Debug, Default)]
-pub struct WorkerEnd {
+pub(crate) struct WorkerEnd {
     port: MemoryPort,
     batch: Vec<(Vec<u8>, Option<Stamp>)>,
 }
 
 impl MemoryPort {
-    pub fn worker_end(&self) -> WorkerEnd {
+    pub(crate) fn worker_end(&self) -> WorkerEnd {
         WorkerEnd { port: self.clone(), batch: Vec::new() }
     }
     /// A request that arrives with a kernel stamp of `realtime_ns`.
-    pub fn arrive(&self, request: &[u8], realtime_ns: i64) {
+    pub(crate) fn arrive(&self, request: &[u8], realtime_ns: i64) {
         let stamp = Stamp { clock: StampClock::Realtime, nanos: realtime_ns };
         self.0.borrow_mut().coming.push_back((request.to_vec(), Some(stamp)));
     }
-    pub fn take_sent(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn take_sent(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.0.borrow_mut().sent)
     }
 }
@@ -109,7 +116,7 @@ impl Port for WorkerEnd {
 }
 
 /// A plain version 4 client request.
-pub fn request(transmit: u64) -> [u8; 48] {
+pub(crate) fn request(transmit: u64) -> [u8; 48] {
     let mut bytes = [0; 48];
     bytes[0] = 0x23;
     bytes[40..].copy_from_slice(&transmit.to_be_bytes());
@@ -118,22 +125,22 @@ pub fn request(transmit: u64) -> [u8; 48] {
 
 /// A reply's fields, read by plain offsets: an oracle of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ReplyView {
-    pub leap: u8,
-    pub version: u8,
-    pub mode: u8,
-    pub stratum: u8,
-    pub root_delay: u32,
-    pub root_dispersion: u32,
-    pub reference_id: [u8; 4],
-    pub reference: u64,
-    pub origin: u64,
-    pub receive: u64,
-    pub transmit: u64,
+pub(crate) struct ReplyView {
+    pub(crate) leap: u8,
+    pub(crate) version: u8,
+    pub(crate) mode: u8,
+    pub(crate) stratum: u8,
+    pub(crate) root_delay: u32,
+    pub(crate) root_dispersion: u32,
+    pub(crate) reference_id: [u8; 4],
+    pub(crate) reference: u64,
+    pub(crate) origin: u64,
+    pub(crate) receive: u64,
+    pub(crate) transmit: u64,
 }
 
 impl ReplyView {
-    pub fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         assert_eq!(bytes.len(), 48, "a reply has 48 octets");
         let long = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
         let short = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
@@ -151,13 +158,13 @@ impl ReplyView {
             transmit: long(40),
         }
     }
-    pub fn synchronised(&self) -> bool {
+    pub(crate) fn synchronised(&self) -> bool {
         self.leap != 3 && self.stratum != 0
     }
 }
 
 /// How far an NTP timestamp is from nanoseconds since 1970, taken in the era of the latter, in nanoseconds.
-pub fn error_ns(timestamp: u64, unix_ns: i64) -> i64 {
+pub(crate) fn error_ns(timestamp: u64, unix_ns: i64) -> i64 {
     let seconds = unix_ns.div_euclid(1_000_000_000) + 2_208_988_800;
     let fraction = (i128::from(unix_ns.rem_euclid(1_000_000_000)) << 32) / 1_000_000_000;
     let expected = ((i128::from(seconds) << 32) + fraction) as u64;

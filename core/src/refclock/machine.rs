@@ -7,7 +7,8 @@
 
 use crate::snapshot::{Growth, STRATUM_UNSYNCHRONISED, Snapshot};
 use crate::time::{
-    BUILD_DATE, ClockReading, Instant, LeapTable, Line, NtpShort, NtpTimestamp, Rate, Span, Tai, Ticks, Utc, is_last_of_month,
+    BUILD_DATE, ClockReading, Instant, LeapTable, Line, NtpShort, NtpTimestamp, Rate, Span, Tai, Ticks, Utc,
+    is_last_of_month,
 };
 
 /// A snapshot made from the machine's clock holds for this long: past it replies say "unsynchronised".
@@ -151,17 +152,23 @@ impl MachineClock {
         let clock = &reading.clock;
         let utc = Instant::<Utc>::from_unix_nanos(clock.realtime_ns);
         let predicted = self.footing.map(|last| last.line.at(clock.ticks));
+        if predicted.is_some_and(|predicted| self.is_near_leap(predicted)) {
+            return MachineUpdate::NOTHING;
+        }
         let leaps = self.leaps_with(reading.leap, utc, predicted);
         let Some((last, predicted)) = self.footing.zip(predicted) else {
             let origin = leaps.tai(utc).nearest(Instant::from_raw(i128::MIN));
             let line = Line { reference: clock.ticks, origin, rate: self.settings.nominal_rate };
             let error = line.rate.span_of(i64::from(clock.error_ticks));
-            return self.stand_on(reading, &leaps, &Fit { line, error, growth: Growth::PHI, offset: None, step: None });
+            return self.stand_on(
+                reading,
+                &leaps,
+                &Fit { line, error, growth: Growth::PHI, offset: None, step: None },
+            );
         };
 
         let bracket_error = last.line.rate.span_of(i64::from(clock.error_ticks));
-        let preempted = bracket_error > BRACKET_ERROR_MAX && predicted - last.line.origin < PATIENCE;
-        if preempted || leaps.known().iter().any(|leap| (leap.at - predicted).abs() < LEAP_TICK_MAX) {
+        if bracket_error > BRACKET_ERROR_MAX && predicted - last.line.origin < PATIENCE {
             return MachineUpdate::NOTHING;
         }
 
@@ -189,8 +196,16 @@ impl MachineClock {
             return line.rate;
         }
         Rate::measured(span, ticks.since(line.reference))
-            .filter(|rate| rate.ppb_from(self.settings.nominal_rate).saturating_abs() <= RATE_DEVIATION_MAX_PPB)
+            .filter(|rate| {
+                rate.ppb_from(self.settings.nominal_rate).saturating_abs() <= RATE_DEVIATION_MAX_PPB
+            })
             .unwrap_or(line.rate)
+    }
+
+    /// Whether the kernel may be about to act on a leap second, or late in doing so.
+    fn is_near_leap(&self, now: Instant<Tai>) -> bool {
+        let expected = self.with_leap(self.armed);
+        expected.known().last().is_some_and(|leap| (leap.at - now).abs() < LEAP_TICK_MAX)
     }
 
     /// The leap seconds known, with the one that the kernel is armed for if this is a day that can end with one.
@@ -246,7 +261,9 @@ impl MachineClock {
         self.steps = self.steps.wrapping_add(u32::from(fit.step.is_some()));
         let local_stratum = self.settings.local_stratum.unwrap_or(STRATUM_UNSYNCHRONISED);
         let (stratum, reference_id, error) = match standing {
-            Standing::Synchronised => (self.settings.stratum + 1, self.settings.reference_id, reading.error_max),
+            Standing::Synchronised => {
+                (self.settings.stratum + 1, self.settings.reference_id, reading.error_max)
+            }
             Standing::Local if local_stratum == 1 => (1, LOCAL_REFERENCE_ID_STRATUM_1, Span::ZERO),
             Standing::Local => (local_stratum, LOCAL_REFERENCE_ID, Span::ZERO),
             Standing::Unsynchronised | Standing::BeforeBuild => {

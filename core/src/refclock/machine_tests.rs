@@ -161,7 +161,8 @@ fn a_preempted_reading_is_left_out_for_a_second() {
 
 /// Runs the machine through the end of a year whose last second is inserted or deleted, as the kernel does it, and
 /// checks what is served against TAI at every reading and between them.
-fn through_a_leap_second(leap: KernelLeap, count_moves_s: i64, announced: LeapIndicator) {
+/// `phase_ms` puts the readings everywhere around the leap, into the milliseconds that the kernel is late, too.
+fn through_a_leap_second(leap: KernelLeap, count_moves_s: i64, announced: LeapIndicator, phase_ms: i64) {
     let mut machine = Machine::at(NEW_YEAR - 5);
     machine.reading.leap = leap;
     let mut clock = clock(settings());
@@ -184,7 +185,7 @@ fn through_a_leap_second(leap: KernelLeap, count_moves_s: i64, announced: LeapIn
         if elapsed_ms > leap_after_ms + 1_000 {
             machine.reading.leap = KernelLeap::None;
         }
-        if elapsed_ms % 125 == 3 {
+        if elapsed_ms % 125 == phase_ms {
             let update = clock.update(&machine.read());
             assert_eq!(update.step, None, "after {elapsed_ms} ms");
             snapshot = update.snapshot.unwrap_or(snapshot);
@@ -207,12 +208,16 @@ fn through_a_leap_second(leap: KernelLeap, count_moves_s: i64, announced: LeapIn
 
 #[test]
 fn an_inserted_second_is_no_step() {
-    through_a_leap_second(KernelLeap::Insert, -1, LeapIndicator::Insert);
+    for phase_ms in [0, 1, 2, 3, 4, 5, 60, 105, 106, 120, 124] {
+        through_a_leap_second(KernelLeap::Insert, -1, LeapIndicator::Insert, phase_ms);
+    }
 }
 
 #[test]
 fn a_deleted_second_is_no_step() {
-    through_a_leap_second(KernelLeap::Delete, 1, LeapIndicator::Delete);
+    for phase_ms in [0, 1, 2, 3, 4, 5, 60, 105, 106, 120, 124] {
+        through_a_leap_second(KernelLeap::Delete, 1, LeapIndicator::Delete, phase_ms);
+    }
 }
 
 #[test]

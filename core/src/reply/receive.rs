@@ -93,7 +93,11 @@ impl ReceiveStamps {
 }
 
 /// TAI in units of 2⁻³² s, modulo 2⁶⁴.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "differences modulo 2^64 are what count")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "differences modulo 2^64 are what count"
+)]
 const fn units(moment: Instant<Tai>) -> u64 {
     (moment.raw() >> 32) as u64
 }

@@ -73,8 +73,8 @@ impl Reply {
 pub struct Prepared {
     /// Octets before the NTP header.
     envelope_length: usize,
-    /// The sum of everything that the UDP checksum covers but the transmit timestamp; none where there is to be no
-    /// checksum, or the kernel makes it.
+    /// The sum of everything that the UDP checksum covers but the transmit timestamp; none where the
+    /// kernel makes it.
     sum: Option<Sum>,
 }
 
@@ -95,6 +95,8 @@ const _: () = assert!(IPV4_LENGTH as usize == ip4::LENGTH + UDP_LENGTH as usize)
 
 /// Turns a request into its reply, all but the transmit timestamp, which still is the client's.
 ///
+/// In a frame the reply has a UDP checksum even where the request had none, which RFC 768 leaves to the sender.
+///
 /// # Panics
 /// If `bytes` isn't as long as the packet that `request` was parsed from: only that very buffer can be rewritten.
 #[inline]
@@ -102,20 +104,14 @@ pub fn rewrite(bytes: &mut [u8], request: &Request, reply: &Reply) -> Prepared {
     assert_eq!(bytes.len(), request.length(), "rewrite takes the buffer that the request was parsed from");
     let (envelope_length, sum) = match request.layout().envelope {
         Envelope::Datagram => (0, None),
-        Envelope::Ipv4 { link_length, has_checksum } => {
-            let (link, packet) = bytes.split_at_mut(link_length);
-            turn_link(link);
-            let (ip, datagram) = split(packet);
-            let addresses = ip4::turn(ip, IPV4_LENGTH);
-            let sum = udp::turn(first(datagram), UDP_LENGTH, addresses);
-            (link_length + ip4::LENGTH + udp::LENGTH, has_checksum.then_some(sum))
+        Envelope::Ipv4 { link_length } => {
+            let (ip, datagram) = split(turn_link(bytes, link_length));
+            let sum = udp::turn(first(datagram), UDP_LENGTH, ip4::turn(ip, IPV4_LENGTH));
+            (link_length + ip4::LENGTH + udp::LENGTH, Some(sum))
         }
         Envelope::Ipv6 { link_length } => {
-            let (link, packet) = bytes.split_at_mut(link_length);
-            turn_link(link);
-            let (ip, datagram) = split(packet);
-            let addresses = ip6::turn(ip, UDP_LENGTH);
-            let sum = udp::turn(first(datagram), UDP_LENGTH, addresses);
+            let (ip, datagram) = split(turn_link(bytes, link_length));
+            let sum = udp::turn(first(datagram), UDP_LENGTH, ip6::turn(ip, UDP_LENGTH));
             (link_length + ip6::LENGTH + udp::LENGTH, Some(sum))
         }
     };
@@ -155,8 +151,10 @@ fn split<const LENGTH: usize>(bytes: &mut [u8]) -> (&mut [u8; LENGTH], &mut [u8]
     bytes.split_first_chunk_mut().expect(PROVEN)
 }
 
-/// Sends the frame back where it came from, under the tags that it came with.
+/// Sends the frame back where it came from, under the tags that it came with; the packet is left to be turned.
 #[inline]
-fn turn_link(link: &mut [u8]) {
+fn turn_link(frame: &mut [u8], link_length: usize) -> &mut [u8] {
+    let (link, packet) = frame.split_at_mut(link_length);
     ethernet::swap_addresses(first(link));
+    packet
 }

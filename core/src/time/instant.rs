@@ -82,7 +82,11 @@ impl<S: Scale> Instant<S> {
 
     /// The part of a second after [`unix_seconds`](Self::unix_seconds), in units of 2⁻⁶⁴ s.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the low 64 bits are what is asked")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the low 64 bits are what is asked"
+    )]
     pub const fn fraction(self) -> u64 {
         self.since_1970 as u64
     }

@@ -119,7 +119,11 @@ impl TaiOf {
         match self {
             Self::Once(only) | Self::Never(only) => only,
             Self::Twice(first, second) => {
-                if (first - expected).abs() <= (second - expected).abs() { first } else { second }
+                if (first - expected).abs() <= (second - expected).abs() {
+                    first
+                } else {
+                    second
+                }
             }
         }
     }
@@ -140,8 +144,8 @@ const FIRST_OFFSET_S: i32 = 10;
 
 /// Midnights (days since 1970) at whose eve IERS inserted a second (Bulletin C; the IETF's leap-seconds.list).
 const INSERTED_BEFORE_DAY: [i64; 27] = [
-    912, 1096, 1461, 1826, 2191, 2557, 2922, 3287, 3652, 4199, 4564, 4929, 5660, 6574, 7305, 7670, 8217, 8582, 8947,
-    9496, 10_043, 10_592, 13_149, 14_245, 15_522, 16_617, 17_167,
+    912, 1096, 1461, 1826, 2191, 2557, 2922, 3287, 3652, 4199, 4564, 4929, 5660, 6574, 7305, 7670, 8217,
+    8582, 8947, 9496, 10_043, 10_592, 13_149, 14_245, 15_522, 16_617, 17_167,
 ];
 
 /// Why a leap second was not added to a table.
@@ -157,7 +161,8 @@ impl LeapTable {
     /// The leap seconds up to 2017-01-01 (TAI − UTC = 37 s), all inserted.
     #[must_use]
     pub fn built_in() -> Self {
-        let mut table = Self { leaps: [Leap { at: Instant::from_unix(0, 0), offset_after_s: 0 }; LEAPS_MAX], count: 0 };
+        let mut table =
+            Self { leaps: [Leap { at: Instant::from_unix(0, 0), offset_after_s: 0 }; LEAPS_MAX], count: 0 };
         for day in INSERTED_BEFORE_DAY {
             if table.add(day, 1).is_err() {
                 unreachable_table();
@@ -192,7 +197,11 @@ impl LeapTable {
     /// TAI − UTC at `tai`, in seconds (10 before 1972-07-01).
     #[must_use]
     pub fn offset_at(&self, tai: Instant<Tai>) -> i32 {
-        self.known().iter().rev().find(|leap| leap.at <= tai).map_or(FIRST_OFFSET_S, |leap| leap.offset_after_s)
+        self.known()
+            .iter()
+            .rev()
+            .find(|leap| leap.at <= tai)
+            .map_or(FIRST_OFFSET_S, |leap| leap.offset_after_s)
     }
 
     /// The count of UTC at `tai`.
@@ -225,7 +234,9 @@ impl LeapTable {
         }
         match (found, skipped_at) {
             (Some(only), _) => TaiOf::Once(only),
-            (None, skipped_at) => TaiOf::Never(skipped_at.unwrap_or_else(|| utc.recount(i64::from(offset_s)))),
+            (None, skipped_at) => {
+                TaiOf::Never(skipped_at.unwrap_or_else(|| utc.recount(i64::from(offset_s))))
+            }
         }
     }
 
@@ -304,7 +315,8 @@ mod tests {
 
     #[test]
     fn the_window_agrees_with_the_table_and_announces_on_the_last_day_only() {
-        for (seconds, announced, over_s) in [(1, LeapIndicator::Insert, 38), (-1, LeapIndicator::Delete, 36)] {
+        for (seconds, announced, over_s) in [(1, LeapIndicator::Insert, 38), (-1, LeapIndicator::Delete, 36)]
+        {
             let mut table = LeapTable::built_in();
             let midnight = 21_000 * 86_400;
             table.add(21_000, seconds).unwrap();
@@ -314,7 +326,11 @@ mod tests {
                 for window in [table.window(now), earlier] {
                     assert_eq!(window.utc(now), table.utc(now), "{moment}");
                     let on_the_day = now >= table.known().last().unwrap().at - Span::from_seconds(86_400);
-                    let expected = if on_the_day && moment < midnight + over_s { announced } else { LeapIndicator::None };
+                    let expected = if on_the_day && moment < midnight + over_s {
+                        announced
+                    } else {
+                        LeapIndicator::None
+                    };
                     assert_eq!(window.indicator(now), expected, "{moment}");
                 }
             }

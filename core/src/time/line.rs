@@ -115,7 +115,11 @@ mod tests {
 
     #[test]
     fn a_nanosecond_counter_keeps_time_for_a_century() {
-        let line = Line { reference: Ticks::from_bits(u64::MAX - 10), origin: Instant::from_unix(0, 0), rate: Rate::NANOSECOND };
+        let line = Line {
+            reference: Ticks::from_bits(u64::MAX - 10),
+            origin: Instant::from_unix(0, 0),
+            rate: Rate::NANOSECOND,
+        };
         let century_ns = 100 * 365 * 86_400 * 1_000_000_000_i64;
         let late = line.at(line.reference.offset(century_ns)).unix_nanos();
         assert!((late - century_ns).abs() <= 20, "{late}");

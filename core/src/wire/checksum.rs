@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_1624_comes_out() {
-        // §4: a header whose other words sum to 0x22D0 + 0x5555's complement; m' = 0x3285 gives 0x0000.
+        // §4: under a checksum of 0xDD2F a word goes from 0x5555 to 0x3285.
         let others = Sum::ZERO.with_u16(!0xDD2F).with_u16(!0x5555);
         assert_eq!(others.with_u16(0x3285).checksum(), 0x0000);
     }

@@ -96,7 +96,7 @@ pub(crate) enum Envelope {
     /// Nothing: the kernel took it off and will put it on.
     Datagram,
     /// Ethernet with its tags (`link_length` octets), IPv4, UDP.
-    Ipv4 { link_length: usize, has_checksum: bool },
+    Ipv4 { link_length: usize },
     /// Ethernet with its tags (`link_length` octets), IPv6, UDP.
     Ipv6 { link_length: usize },
 }
@@ -138,8 +138,7 @@ pub fn parse_frame(frame: &[u8], service_port: u16) -> Result<Request, DropReaso
         Network::Ipv4 => {
             let ip = Ipv4::new_checked(link.payload())?;
             let udp = Udp::new_checked(ip.payload(), Network::Ipv4, ip.address_sum())?;
-            let envelope = Envelope::Ipv4 { link_length, has_checksum: udp.has_checksum() };
-            (udp, IpAddr::V4(ip.source()), IpAddr::V4(ip.destination()), envelope)
+            (udp, IpAddr::V4(ip.source()), IpAddr::V4(ip.destination()), Envelope::Ipv4 { link_length })
         }
         Network::Ipv6 => {
             let ip = Ipv6::new_checked(link.payload())?;

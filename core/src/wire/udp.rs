@@ -73,13 +73,6 @@ impl<'a> Udp<'a> {
     pub fn destination_port(&self) -> u16 {
         u16::from_be_bytes(DESTINATION_PORT.of(self.header))
     }
-
-    /// Whether the sender made a checksum.
-    #[inline]
-    #[must_use]
-    pub fn has_checksum(&self) -> bool {
-        CHECKSUM.of(self.header) != [0, 0]
-    }
 }
 
 /// The pseudo-header of IPv4 and that of IPv6 sum to the same: addresses, protocol, length.

@@ -1,0 +1,89 @@
+//! The packet path allocates nothing: 100,000 packets through a worker of each port, garbage among them.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use maser::count::{Counts, Event};
+use maser::port::Port;
+use maser::worker::Worker;
+use maser_core::refclock::{KernelLeap, MachineClock, MachineReading, MachineSettings};
+use maser_core::snapshot::Snapshot;
+use maser_core::time::{LeapTable, Span};
+use maser_sys::alloc_count::{CountingAllocator, allocations_in};
+use maser_sys::counter::Counter;
+use maser_sys::datagram::Wait;
+use maser_sys::mmsg::MmsgPort;
+use maser_sys::snapshot_cell::snapshot_cell;
+use maser_sys::udp_socket::{SocketOptions, UdpSocket};
+use maser_sys::uring::UringPort;
+use std::net::UdpSocket as Client;
+use std::time::Duration;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+const PACKETS: u64 = 100_000;
+const BURST: usize = 50;
+
+/// Sends `PACKETS` in bursts and lets a worker over `open`'s port answer them; gives the allocations it made.
+fn allocations<P: Port>(open: impl FnOnce(Vec<UdpSocket>) -> P) -> u64 {
+    let counter = Counter::choose(&[]).counter;
+    let settings = MachineSettings {
+        stratum: 1,
+        reference_id: [192, 0, 2, 9],
+        local_stratum: Some(10),
+        precision: -25,
+        nominal_rate: counter.nominal_rate(),
+    };
+    let (mut cell, reader) = snapshot_cell(&Snapshot::UNKNOWN);
+    let reading = MachineReading {
+        clock: maser_sys::clock::reading(&counter),
+        synchronised: true,
+        error_max: Span::from_nanos(1_000_000),
+        leap: KernelLeap::None,
+    };
+    cell.publish(&MachineClock::new(settings, LeapTable::built_in()).update(&reading).snapshot.unwrap());
+
+    let socket = UdpSocket::open("127.0.0.1:0".parse().unwrap(), SocketOptions::default()).unwrap();
+    let server = socket.address();
+    let counts = Counts::default();
+    let mut worker = Worker::new(open(vec![socket]), reader, counter, &counts, 64);
+    let client = Client::bind("127.0.0.1:0").unwrap();
+    client.connect(server).unwrap();
+    client.set_nonblocking(true).unwrap();
+    let good = [&[0x23_u8][..], &[7; 47]].concat();
+    let garbage = [0x17; 52];
+    let mut reply = [0; 64];
+    let (mut sent, mut received) = (0, 0);
+    let ((), allocations) = allocations_in(|| {
+        while received < PACKETS {
+            for _ in 0..BURST {
+                let message = if sent % 10 == 9 { &garbage[..] } else { &good };
+                sent += u64::from(client.send(message).is_ok());
+            }
+            while received < sent {
+                let batch = worker.batch(Wait::Until(Duration::from_secs(1))).unwrap();
+                assert!(batch > 0, "{received} of {sent} packets came in");
+                received += batch as u64;
+            }
+            while client.recv(&mut reply).is_ok() {}
+        }
+    });
+    let dropped: u64 = counts.drops().map(|(_, count)| count).sum();
+    assert_eq!(counts.of(Event::Answered) + dropped, received, "every packet is counted once");
+    assert_eq!(dropped, sent / 10);
+    allocations
+}
+
+#[test]
+fn a_worker_allocates_nothing() {
+    let socket = allocations(|sockets| MmsgPort::new(sockets, 64).unwrap());
+    let uring = allocations(|sockets| UringPort::new(sockets, 64).unwrap());
+    println!("allocations over {PACKETS} packets: socket {socket}, io-uring {uring}");
+    assert_eq!((socket, uring), (0, 0));
+}
+
+#[test]
+fn the_counter_finds_a_planted_allocation() {
+    let (_kept, allocations) = allocations_in(|| Box::new(1_u8));
+    assert_eq!(allocations, 1);
+}
