@@ -5,7 +5,7 @@
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: build ## build, then serve this machine's clock on port 11123 of the loopback addresses, with a live screen
+run: build ## serve this machine's clock on port 11123 of the loopback addresses, with a live screen
 	target/release/maser serve --screen
 
 build: ## build the release binary, installing what the build needs
@@ -18,8 +18,9 @@ test: ## run every test (under 25 minutes cold; needs root for the network names
 accept: ## the full-length runs: fuzzing for 10 minutes a target, stress, benchmarks, system calls a packet
 	@tests/run accept
 
-bench: ## criterion benchmarks of the stages
+bench: ## benchmarks: the stages (criterion), then the packet ports beside a bare loop
 	cargo bench --locked
+	benches/ports
 
 fmt: ## format the code
 	cargo fmt --all
