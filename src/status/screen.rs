@@ -55,11 +55,24 @@ pub fn render(status: &Status, previous: Option<&Status>, width: usize) -> Strin
     let difference = difference.as_ref();
     let mut text = format!("maser {}, up {}\n", status.version, uptime(status.uptime_s));
     text.push_str(&clock_text(status));
+    text.push_str(&ports_text(status));
     text.push('\n');
     text.push_str(&counters_text(status, difference));
     text.push('\n');
     text.push_str(&workers_text(status, difference));
     fit(&text, width)
+}
+
+/// Where it listens, a line for each way that packets take.
+fn ports_text(status: &Status) -> String {
+    let mut rungs: Vec<(&str, Vec<&str>)> = Vec::new();
+    for port in &status.ports {
+        match rungs.iter_mut().find(|(rung, _)| *rung == port.rung) {
+            Some((_, addresses)) => addresses.push(&port.listen),
+            None => rungs.push((&port.rung, vec![&port.listen])),
+        }
+    }
+    rungs.iter().map(|(rung, addresses)| format!("{rung} at {}\n", addresses.join(", "))).collect()
 }
 
 /// The state in two lines.
@@ -110,7 +123,8 @@ fn counters_text(status: &Status, difference: Option<&Difference<'_>>) -> String
     columns.text()
 }
 
-/// A line a worker; residence is that of the interval, so that it shows what happens now.
+/// A line a worker; residence is that of the interval, so that it shows what happens now. A last line is of the whole
+/// run.
 fn workers_text(status: &Status, difference: Option<&Difference<'_>>) -> String {
     let mut columns = Columns::new(0);
     columns.row(["core", "answers", "drops", "p50", "p99", "p99.9", "max"]);
@@ -134,6 +148,12 @@ fn workers_text(status: &Status, difference: Option<&Difference<'_>>) -> String 
     if recent.len() > 1 {
         let mut cells = vec!["all".to_owned(), String::new(), String::new()];
         cells.extend(residence_cells(&Residence::together(&recent)));
+        columns.row(cells);
+    }
+    if difference.is_some() {
+        let total = |which: Which| count(sum(&status.total(which)));
+        let mut cells = vec!["run".to_owned(), total(|worker| &worker.answers), total(|worker| &worker.drops)];
+        cells.extend(residence_cells(&status.residence()));
         columns.row(cells);
     }
     columns.text()
@@ -276,6 +296,8 @@ mod tests {
 maser 0.1.0, up 3 d 04:12:19
 synchronised, stratum 2, reference 192.0.2.1, leap none
 offset -1.21 us, root delay 412 us, root dispersion 23.4 us, steps 1
+io-uring at 0.0.0.0:123
+socket at [::]:123
 
 answers          151,234/s  20,737,031
 drops                0.5/s       1,048
@@ -283,10 +305,11 @@ drops                0.5/s       1,048
   short              0.5/s           8
 snapshot_retry         0/s          12
 
-core    answers  drops      p50      p99    p99.9      max
-   0  151,234/s    0/s  4.10 us  4.10 us  8.19 us  8.19 us
-   1        0/s  0.5/s        -        -        -        -
- all                    4.10 us  4.10 us  8.19 us  8.19 us
+core     answers  drops      p50      p99    p99.9      max
+   0   151,234/s    0/s  4.10 us  4.10 us  8.19 us  8.19 us
+   1         0/s  0.5/s        -        -        -        -
+ all                     4.10 us  4.10 us  8.19 us  8.19 us
+ run  20,737,031  1,048  1.02 us  4.10 us  16.4 us  1.05 ms
 ";
         let text = render(&later(), Some(&plausible()), 80);
         assert_eq!(text, expected, "\n{text}");
