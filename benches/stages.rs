@@ -82,7 +82,9 @@ fn clock(c: &mut Criterion) {
     group.bench_function("counter + conversion, a reply's share of a batch", |b| {
         b.iter(|| black_box(&snapshot).line.map(|line| snapshot.ntp(line.at(counter.now()))));
     });
-    group.bench_function("header of a batch", |b| b.iter(|| black_box(&snapshot).header_at(counter.now())));
+    group.bench_function("header of a batch", |b| {
+        b.iter(|| black_box(&snapshot).header_at(counter.now(), Span::ZERO))
+    });
     group.bench_function("reading of counter, REALTIME, MONOTONIC", |b| {
         b.iter(|| maser_sys::clock::reading(&counter))
     });
@@ -91,7 +93,7 @@ fn clock(c: &mut Criterion) {
 
 fn packets(c: &mut Criterion) {
     let counter = Counter::choose(&[]).counter;
-    let clock = snapshot(counter).header_at(counter.now());
+    let clock = snapshot(counter).header_at(counter.now(), Span::ZERO);
     let mut group = c.benchmark_group("packet");
     group.throughput(Throughput::Elements(BATCH as u64));
     let batch = |make: &dyn Fn(u8) -> Vec<u8>| (0..64).map(make).collect::<Vec<_>>();

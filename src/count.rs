@@ -4,7 +4,6 @@
 //! are padded apart, and readers see each counter whole, though not all of them at one instant.
 
 use crossbeam_utils::CachePadded;
-use maser_core::reply::Verdict;
 use maser_core::time::StampFault;
 use maser_core::wire::DropReason;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
 pub enum Event {
-    /// A request was answered with the time.
+    /// A reply with the time was handed to the kernel.
     Answered,
-    /// A request was answered with "unsynchronised".
+    /// A reply that says "unsynchronised" was handed to the kernel.
     AnsweredUnsynchronised,
     /// A reply was not sent because a queue was full.
     SendCongested,
@@ -27,7 +26,7 @@ pub enum Event {
     SnapshotRetry,
     /// The snapshot could not be read within its tries; the batch was answered as unsynchronised.
     SnapshotLapped,
-    /// A batch was not sent: the snapshot's limit passed while it was being answered.
+    /// A batch was not sent: the clock was stepped or its worker stopped while it was being answered.
     BatchOvertaken,
     /// `CLOCK_REALTIME` was seen to step.
     RealtimeStep,
@@ -140,14 +139,10 @@ fn add(counter: &AtomicU64, count: u64) {
 }
 
 impl Counts {
-    /// Counts what became of a packet.
+    /// Counts a packet that gets no answer.
     #[inline]
-    pub fn verdict(&self, verdict: &Verdict) {
-        match verdict {
-            Verdict::Answer(_) => self.event(Event::Answered),
-            Verdict::AnswerUnsynchronised(_) => self.event(Event::AnsweredUnsynchronised),
-            Verdict::Drop(reason) => add(&self.drops[*reason as usize], 1),
-        }
+    pub fn drop(&self, reason: DropReason) {
+        add(&self.drops[reason as usize], 1);
     }
 
     /// Counts an event.
@@ -263,9 +258,9 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_counted_once() {
+    fn a_drop_is_counted_once() {
         let counts = Counts::default();
-        counts.verdict(&Verdict::Drop(DropReason::ALL[3]));
+        counts.drop(DropReason::ALL[3]);
         let drops: u64 = counts.drops().map(|(_, count)| count).sum();
         let others: u64 = counts.answers().chain(counts.events_by_name()).map(|(_, count)| count).sum();
         assert_eq!((drops, others), (1, 0));

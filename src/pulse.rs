@@ -4,10 +4,10 @@
 //! The thread is off the packet path: it may log and lock. If it stalls or dies, the last snapshot's limit makes
 //! every reply say "unsynchronised".
 
-use maser_core::refclock::{KernelLeap, MachineClock, MachineReading, MachineUpdate, Standing};
+use maser_core::refclock::{MachineClock, MachineReading, MachineUpdate, PendingLeap, Standing};
 use maser_core::snapshot::Snapshot;
-use maser_core::time::Span;
-use maser_sys::adjtimex::{KernelLeap as Announced, KernelState};
+use maser_core::time::{ClockReading, Span};
+use maser_sys::adjtimex::{KernelLeap, KernelState};
 use maser_sys::clock;
 use maser_sys::clock_watch::{ClockWatch, Woken};
 use maser_sys::counter::Counter;
@@ -15,7 +15,7 @@ use maser_sys::snapshot_cell::Writer;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How often the machine's clock is read.
 const PERIOD: Duration = Duration::from_millis(125);
@@ -41,8 +41,6 @@ pub struct PulseState {
     pub offset: Option<Span>,
     /// Steps of the machine's clock that were seen.
     pub steps: u32,
-    /// The last of them.
-    pub last_step: Option<Span>,
     /// Snapshots published.
     pub published: u64,
     /// Readings that were not used: preempted, or too near to a leap second.
@@ -84,7 +82,9 @@ impl Pulse {
             self.beat(clock, counter, cell);
             match watch.wait(PERIOD) {
                 Ok(Woken::Timeout) => {}
-                Ok(Woken::ClockStepped) => info!("somebody set CLOCK_REALTIME: it is read again at once"),
+                Ok(Woken::ClockStepped) => {
+                    debug!("CLOCK_REALTIME was set, or moved for a leap second: it is read again at once")
+                }
                 Err(error) => {
                     // Steps are still seen by comparing readings, a period later at most.
                     warn!(%error, "the kernel's notice of clock steps failed");
@@ -112,27 +112,73 @@ impl Pulse {
         state.snapshot = update.snapshot.or(state.snapshot);
         state.standing = update.standing.or(state.standing);
         state.offset = update.offset.or(state.offset);
-        state.last_step = update.step.or(state.last_step);
         state.steps = update.snapshot.map_or(state.steps, |snapshot| snapshot.generation);
     }
 }
 
-/// The counter, the kernel's clocks, and what the kernel says of them.
+/// The kernel's word is asked for before the clock is read and again after it, until both times it is the same.
+const WORDS_MAX: usize = 4;
+
+/// The counter, the kernel's clocks, and what the kernel says of them: of one moment, not from both sides of a step
+/// or of a leap second. Where the kernel's word won't stand still, nobody vouches for the clock.
 fn read_machine(counter: &Counter) -> MachineReading {
-    let best = (1..READINGS).fold(clock::reading(counter), |best, _| {
+    let mut before = word();
+    for _ in 1..WORDS_MAX {
+        let clock = best_reading(counter);
+        let after = word();
+        if before.synchronised == after.synchronised && before.leap == after.leap {
+            let error_max = error_bound(&before).max(error_bound(&after));
+            return MachineReading {
+                clock,
+                synchronised: after.synchronised,
+                error_max,
+                leap: pending(after.leap),
+            };
+        }
+        before = after;
+    }
+    MachineReading {
+        clock: best_reading(counter),
+        synchronised: false,
+        error_max: error_bound(&NOTHING_SAID),
+        leap: pending(before.leap),
+    }
+}
+
+fn word() -> KernelState {
+    KernelState::read().unwrap_or(NOTHING_SAID)
+}
+
+fn best_reading(counter: &Counter) -> ClockReading {
+    (1..READINGS).fold(clock::reading(counter), |best, _| {
         let next = clock::reading(counter);
         if next.error_ticks < best.error_ticks { next } else { best }
-    });
-    let kernel = KernelState::read().unwrap_or(NOTHING_SAID);
-    MachineReading {
-        clock: best,
-        synchronised: kernel.synchronised,
-        error_max: kernel.maxerror,
-        leap: match kernel.leap {
-            Announced::None | Announced::Over => KernelLeap::None,
-            Announced::Insert | Announced::InProgress => KernelLeap::Insert,
-            Announced::Delete => KernelLeap::Delete,
-        },
+    })
+}
+
+/// The kernel raises its bound once a second, by 500 ppm: it can be a second old.
+const BOUND_STALENESS: Span = Span::from_nanos(500_000);
+
+/// systemd-timesyncd and OpenNTPD tell the kernel an error of 0, which is no bound but none stated. What they follow
+/// from afar is seldom further off than this.
+const ERROR_UNSTATED: Span = Span::from_nanos(50_000_000);
+
+/// How far the machine's clock may be off: what its keeper admits, and what it knows to be wrong and hasn't yet slewed.
+fn error_bound(kernel: &KernelState) -> Span {
+    let stated = if kernel.esterror == Span::ZERO {
+        kernel.maxerror + ERROR_UNSTATED
+    } else {
+        kernel.maxerror.max(kernel.esterror)
+    };
+    stated + kernel.offset.abs() + kernel.adjtime_left.abs() + BOUND_STALENESS
+}
+
+const fn pending(leap: KernelLeap) -> PendingLeap {
+    match leap {
+        KernelLeap::None | KernelLeap::Over => PendingLeap::None,
+        KernelLeap::Insert => PendingLeap::Insert,
+        KernelLeap::InProgress => PendingLeap::Inserting,
+        KernelLeap::Delete => PendingLeap::Delete,
     }
 }
 
@@ -142,10 +188,11 @@ const NOTHING_SAID: KernelState = KernelState {
     pps_fault: false,
     maxerror: Span::from_seconds(16),
     esterror: Span::from_seconds(16),
-    leap: Announced::None,
+    leap: KernelLeap::None,
     tai_offset_s: None,
     frequency_ppb: 0,
     offset: Span::ZERO,
+    adjtime_left: Span::ZERO,
 };
 
 fn log(update: &MachineUpdate) {
@@ -170,5 +217,53 @@ fn log(update: &MachineUpdate) {
                 "unsynchronised: the machine's clock says a date before this program was built; set it right"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEPT: KernelState = KernelState {
+        synchronised: true,
+        maxerror: Span::from_nanos(3_000_000),
+        esterror: Span::from_nanos(20_000),
+        ..NOTHING_SAID
+    };
+
+    #[test]
+    fn the_bound_holds_what_is_still_to_be_slewed() {
+        let ms = |ms: i64| Span::from_nanos(ms * 1_000_000);
+        assert_eq!(error_bound(&KEPT), ms(3) + BOUND_STALENESS);
+        assert_eq!(error_bound(&KernelState { offset: -ms(400), ..KEPT }), ms(403) + BOUND_STALENESS);
+        assert_eq!(error_bound(&KernelState { adjtime_left: ms(90), ..KEPT }), ms(93) + BOUND_STALENESS);
+        assert_eq!(error_bound(&KernelState { esterror: ms(8), ..KEPT }), ms(8) + BOUND_STALENESS);
+    }
+
+    #[test]
+    fn an_error_of_zero_is_none_stated() {
+        let unstated = KernelState { maxerror: Span::ZERO, esterror: Span::ZERO, ..KEPT };
+        assert!(error_bound(&unstated) >= ERROR_UNSTATED);
+    }
+
+    #[test]
+    fn this_machine_is_read_and_published() {
+        let (mut cell, reader) = maser_sys::snapshot_cell::snapshot_cell(&Snapshot::UNKNOWN);
+        let counter = Counter::monotonic_raw();
+        let settings = maser_core::refclock::MachineSettings {
+            stratum: 1,
+            reference_id: [192, 0, 2, 9],
+            local_stratum: Some(10),
+            precision: counter.precision(),
+            nominal_rate: counter.nominal_rate(),
+            not_before: maser_core::time::Instant::from_unix(0, 0),
+        };
+        let pulse = Pulse::default();
+        let mut clock = MachineClock::new(settings, maser_core::time::LeapTable::built_in());
+        pulse.beat(&mut clock, counter, &mut cell);
+        let snapshot = reader.read().unwrap().snapshot;
+        assert!(snapshot.synchronised_at(counter.now()));
+        assert_eq!(pulse.state().published, 1);
+        assert!(matches!(pulse.state().standing, Some(Standing::Local | Standing::Synchronised)));
     }
 }

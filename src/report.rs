@@ -54,7 +54,7 @@ impl View {
         let pulse = self.pulse.state();
         // Exactly what a worker would serve at this moment.
         let snapshot = self.snapshots.read().map_or(Snapshot::UNKNOWN, |read| read.snapshot);
-        let header = snapshot.header_at(now);
+        let header = snapshot.header_at(now, Span::ZERO);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: counter.nominal_rate().span_of(now.since(self.started)).as_seconds_f64(),

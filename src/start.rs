@@ -12,7 +12,7 @@ use crate::worker::Worker;
 use core_affinity::CoreId;
 use maser_core::refclock::{MachineClock, MachineSettings};
 use maser_core::snapshot::Snapshot;
-use maser_core::time::LeapTable;
+use maser_core::time::{BUILD_DATE, LeapTable, Span};
 use maser_sys::clock_watch::ClockWatch;
 use maser_sys::counter::{Choice, CoreError, Counter, Refusal};
 use maser_sys::mmsg::MmsgPort;
@@ -33,6 +33,9 @@ use tracing::{info, warn};
 /// How often a port that is in use is tried, and how long apart: 1 s in all.
 const OPEN_TRIES: u32 = 11;
 const OPEN_PAUSE: Duration = Duration::from_millis(100);
+
+/// A clock is wrong, and not merely another time zone's, when it says a date so long before the build.
+const BUILD_DATE_MARGIN: Span = Span::from_seconds(86_400);
 
 /// How often the TSC is tried on a machine that is too busy to tell.
 const CHOOSE_TRIES: u32 = 3;
@@ -185,7 +188,7 @@ impl Threads {
             let ready = ready.clone();
             let thread = Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || task.run(number, &ready))
+                .spawn(move || task.run(number, ready))
                 .map_err(system("no thread for a worker"))?;
             self.workers.push(thread);
         }
@@ -250,33 +253,38 @@ struct WorkerTask {
 impl WorkerTask {
     /// The life of a worker thread. The port is made here: io_uring belongs to the thread that made it, and memory
     /// to the node of the core that touches it first.
-    fn run(mut self, worker: usize, ready: &Sender<Ready>) -> Result<(), ServeError> {
+    fn run(mut self, worker: usize, ready: Sender<Ready>) -> Result<(), ServeError> {
         let pinned = core_affinity::set_for_current(CoreId { id: self.core });
         let sockets = std::mem::take(&mut self.sockets);
-        // Nobody waits for the word any more once starting has failed.
-        let say = |pinned| ready.send(Ready { worker, pinned }).unwrap_or(());
-        let served = match self.rung {
-            Rung::IoUring => UringPort::new(sockets, self.batch).map_err(ServeError::from).map(|port| {
-                say(Ok(pinned));
-                self.serve(port)
-            }),
+        let ended = match self.rung {
+            Rung::IoUring => {
+                let port = UringPort::new(sockets, self.batch).map_err(ServeError::from);
+                self.serve(port, Ready { worker, pinned: Ok(pinned) }, ready)
+            }
             Rung::Socket => {
-                MmsgPort::new(sockets, self.batch).map_err(system("no socket port")).map(|port| {
-                    say(Ok(pinned));
-                    self.serve(port)
-                })
+                let port = MmsgPort::new(sockets, self.batch).map_err(system("no socket port"));
+                self.serve(port, Ready { worker, pinned: Ok(pinned) }, ready)
             }
         };
-        match served {
-            Ok(ended) => ended.map_err(|error| ServeError::WorkerStopped { worker, error }),
-            Err(error) => {
-                say(Err(error));
-                Ok(())
-            }
-        }
+        ended.map_err(|error| ServeError::WorkerStopped { worker, error })
     }
 
-    fn serve(&self, port: impl Port) -> io::Result<()> {
+    /// Says that it is ready, or why it isn't, and answers until it is stopped. The word is said once and the channel
+    /// closed with it, so that the one who waits learns of a worker that went without a word.
+    fn serve(
+        &self,
+        port: Result<impl Port, ServeError>,
+        word: Ready,
+        ready: Sender<Ready>,
+    ) -> io::Result<()> {
+        let (word, port) = match port {
+            Ok(port) => (word, Some(port)),
+            Err(error) => (Ready { pinned: Err(error), ..word }, None),
+        };
+        // Nobody waits for it any more once starting has failed.
+        let _heard = ready.send(word);
+        drop(ready);
+        let Some(port) = port else { return Ok(()) };
         let mut worker = Worker::new(port, self.snapshots.clone(), self.counter, &self.counts, self.batch);
         worker.run(self.idle, &self.stop)
     }
@@ -352,5 +360,6 @@ fn machine_settings(config: &Config, counter: &Counter) -> MachineSettings {
         local_stratum: config.local.map(Stratum::get),
         precision: counter.precision(),
         nominal_rate: counter.nominal_rate(),
+        not_before: BUILD_DATE - BUILD_DATE_MARGIN,
     }
 }

@@ -24,6 +24,8 @@ pub trait Clocks {
     fn now(&self) -> Ticks;
     /// The counter and the kernel's clocks together.
     fn reading(&self) -> ClockReading;
+    /// How long so many ticks last, as nearly as a calibration tells.
+    fn span_of(&self, ticks: u32) -> Span;
 }
 
 impl Clocks for Counter {
@@ -33,6 +35,9 @@ impl Clocks for Counter {
     fn reading(&self) -> ClockReading {
         clock::reading(self)
     }
+    fn span_of(&self, ticks: u32) -> Span {
+        self.nominal_rate().span_of(i64::from(ticks))
+    }
 }
 
 /// A blocked worker looks this often whether it should stop.
@@ -41,10 +46,15 @@ const STOP_CHECKED_EVERY: Duration = Duration::from_millis(100);
 /// A stopping worker answers what is queued, in at most this many batches.
 const DRAIN_BATCHES_MAX: usize = 1_024;
 
+/// A batch whose worker was stopped for longer isn't sent: what its headers say was true when it was begun.
+const BATCH_AGE_MAX: Span = Span::from_nanos(100_000_000);
+
 /// A reply that waits for its transmit stamp.
 #[derive(Clone, Copy)]
 struct Waiting {
     prepared: Prepared,
+    /// From the receive to the transmit stamp.
+    residence_ns: u64,
     /// None while nothing is known of the time.
     received_at: Option<Instant<Tai>>,
     receive: NtpTimestamp,
@@ -110,19 +120,22 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         self.counts.event(Event::Batch);
         let snapshot = self.read_snapshot();
         let reading = self.read_clocks();
-        let header = snapshot.header_at(reading.ticks);
+        let header = snapshot.header_at(reading.ticks, self.clocks.span_of(reading.error_ticks));
 
         self.outgoing.clear();
         for index in 0..received {
-            let verdict = self.answer(index, &snapshot, &header, &reading);
-            self.counts.verdict(&verdict);
+            if let Verdict::Drop(reason) = self.answer(index, &snapshot, &header, &reading) {
+                self.counts.drop(reason);
+            }
         }
         self.counts.set(Event::StampMoved, self.receive_stamps.moved());
-        if header.stratum != 0 && !snapshot.synchronised_at(self.clocks.now()) {
-            // Preempted for so long that what the headers say no longer holds.
+        if self.is_overtaken(&snapshot, &reading) {
             self.counts.event(Event::BatchOvertaken);
         } else {
-            self.send(&snapshot)?;
+            self.send(
+                &snapshot,
+                if header.stratum == 0 { Event::AnsweredUnsynchronised } else { Event::Answered },
+            )?;
         }
         Ok(received)
     }
@@ -158,27 +171,43 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         if let Verdict::Answer(reply) | Verdict::AnswerUnsynchronised(reply) = &verdict {
             let prepared = rewrite(bytes, &request, reply);
             self.outgoing.push(outgoing(index, prepared.length()));
-            self.waiting[index] = Some(Waiting { prepared, received_at, receive });
+            self.waiting[index] = Some(Waiting { prepared, residence_ns: 0, received_at, receive });
         }
         verdict
     }
 
+    /// Whether the clock was stepped, or too much time went by, since the batch was begun: a worker may be preempted
+    /// for any length of time.
+    fn is_overtaken(&self, snapshot: &Snapshot, reading: &ClockReading) -> bool {
+        let age = snapshot
+            .line
+            .map_or(Span::ZERO, |line| line.rate.span_of(self.clocks.now().since(reading.ticks)));
+        let stepped =
+            self.snapshots.read().is_ok_and(|newest| newest.snapshot.generation != snapshot.generation);
+        stepped || age > BATCH_AGE_MAX || age < Span::ZERO
+    }
+
     /// Stamps and sends the batch's replies, each stamped just before the system call that takes it.
-    fn send(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+    fn send(&mut self, snapshot: &Snapshot, answered: Event) -> io::Result<()> {
         if self.outgoing.is_empty() {
             return Ok(());
         }
-        let (waiting, clocks, counts) = (&self.waiting, &self.clocks, self.counts);
+        let (waiting, clocks) = (&mut self.waiting, &self.clocks);
         let sent = self.port.send(&self.outgoing, |index, bytes| {
-            let Some(reply) = &waiting[index] else { return };
+            let Some(reply) = &mut waiting[index] else { return };
             let (Some(line), Some(received_at)) = (snapshot.line, reply.received_at) else {
                 // Nothing is known of the time: the reply says so, and zero is how a timestamp says it.
                 return stamp(bytes, &reply.prepared, NtpTimestamp::ZERO);
             };
             let now = line.at(clocks.now());
-            counts.residence_ns((now - received_at).as_nanos().max(0).unsigned_abs());
+            reply.residence_ns = (now - received_at).as_nanos().max(0).unsigned_abs();
             stamp(bytes, &reply.prepared, transmit_after(reply.receive, snapshot.ntp(now)));
         })?;
+        for reply in self.outgoing.iter().filter_map(|reply| self.waiting[usize::from(reply.index)].as_ref())
+        {
+            self.counts.residence_ns(reply.residence_ns);
+        }
+        self.counts.events(answered, sent.sent as u64);
         self.counts.events(Event::SendCongested, sent.congested as u64);
         self.counts.events(Event::SendRefused, sent.refused as u64);
         Ok(())

@@ -5,9 +5,9 @@
 use maser::count::{Counts, Event};
 use maser::port::Port;
 use maser::worker::Worker;
-use maser_core::refclock::{KernelLeap, MachineClock, MachineReading, MachineSettings};
+use maser_core::refclock::{MachineClock, MachineReading, MachineSettings, PendingLeap};
 use maser_core::snapshot::Snapshot;
-use maser_core::time::{LeapTable, Span};
+use maser_core::time::{Instant, LeapTable, Span};
 use maser_sys::alloc_count::{CountingAllocator, allocations_in};
 use maser_sys::counter::Counter;
 use maser_sys::datagram::Wait;
@@ -33,13 +33,14 @@ fn allocations<P: Port>(open: impl FnOnce(Vec<UdpSocket>) -> P) -> u64 {
         local_stratum: Some(10),
         precision: -25,
         nominal_rate: counter.nominal_rate(),
+        not_before: Instant::from_unix(0, 0),
     };
     let (mut cell, reader) = snapshot_cell(&Snapshot::UNKNOWN);
     let reading = MachineReading {
         clock: maser_sys::clock::reading(&counter),
         synchronised: true,
         error_max: Span::from_nanos(1_000_000),
-        leap: KernelLeap::None,
+        leap: PendingLeap::None,
     };
     cell.publish(&MachineClock::new(settings, LeapTable::built_in()).update(&reading).snapshot.unwrap());
 

@@ -43,11 +43,11 @@ impl Growth {
         self.0
     }
 
-    /// What has grown in `age`; nothing for a negative one. Precise to 2⁻³² s.
+    /// What has grown in `age`, rounded up; nothing for a negative one.
     #[must_use]
     pub const fn over(self, age: Span) -> Span {
         let raw = age.raw();
-        if raw <= 0 { Span::ZERO } else { Span::from_raw((raw >> 32).saturating_mul(self.0 as i128)) }
+        if raw <= 0 { Span::ZERO } else { Span::from_raw(((raw >> 32) + 1).saturating_mul(self.0 as i128)) }
     }
 }
 
@@ -97,7 +97,10 @@ pub struct ClockHeader {
     pub reference_time: NtpTimestamp,
 }
 
-/// The leap offsets of a second far from any change, and what stands for "no next change".
+/// How far the counters of two cores may be apart, with room to spare: more is a counter that was set back.
+const COUNTER_SKEW_MAX: Span = Span::from_nanos(100_000);
+
+/// What stands for "no next change" in the words.
 const NO_NEXT_LEAP_S: i64 = i64::MAX;
 
 impl Snapshot {
@@ -117,10 +120,13 @@ impl Snapshot {
         generation: 0,
     };
 
-    /// Whether a reply at `now` may claim to be synchronised.
+    /// Whether a reply at `now` may claim to be synchronised: not past the limit, and not before the reference
+    /// point either, which only a counter that went backwards can bring about.
     #[must_use]
     pub fn synchronised_at(&self, now: Ticks) -> bool {
-        self.line.is_some() && self.stratum < STRATUM_UNSYNCHRONISED && self.valid_until.since(now) >= 0
+        let Some(line) = self.line else { return false };
+        let age = line.rate.span_of(now.since(line.reference));
+        self.stratum < STRATUM_UNSYNCHRONISED && self.valid_until.since(now) >= 0 && age >= -COUNTER_SKEW_MAX
     }
 
     /// The NTP timestamp of a moment of reference time.
@@ -136,9 +142,9 @@ impl Snapshot {
         self.root_dispersion + self.dispersion_growth.over(age)
     }
 
-    /// What a reply at `now` says of the clock.
+    /// What a reply at `now` says of the clock, where `now` itself was read with an error of up to `reading_error`.
     #[must_use]
-    pub fn header_at(&self, now: Ticks) -> ClockHeader {
+    pub fn header_at(&self, now: Ticks, reading_error: Span) -> ClockHeader {
         let synchronised = self.synchronised_at(now);
         let leap = match self.line {
             Some(line) if synchronised => self.leap.indicator(line.at(now)),
@@ -149,7 +155,7 @@ impl Snapshot {
             stratum: if synchronised { self.stratum } else { 0 },
             precision: self.precision,
             root_delay: self.root_delay,
-            root_dispersion: NtpShort::from_span_up(self.root_dispersion_at(now)),
+            root_dispersion: NtpShort::from_span_up(self.root_dispersion_at(now) + reading_error),
             // A stratum of 0 with a reference id reads as a kiss code (RFC 5905 §7.4), so there is none.
             reference_id: if synchronised { self.reference_id } else { [0; 4] },
             reference_time: self.reference_time,
@@ -168,7 +174,9 @@ impl Snapshot {
         let next =
             self.leap.next.unwrap_or(Leap { at: Instant::from_unix(NO_NEXT_LEAP_S, 0), offset_after_s: 0 });
         let [id0, id1, id2, id3] = self.reference_id;
-        let dispersion = (self.root_dispersion.raw() >> 32).clamp(0, i128::from(u64::MAX));
+        // Rounded up: an error bound never shrinks on its way.
+        let dispersion =
+            (self.root_dispersion.raw().saturating_add(0xFFFF_FFFF) >> 32).clamp(0, i128::from(u64::MAX));
         [
             line.reference.bits(),
             (line.origin.raw() >> 64) as u64,
@@ -282,10 +290,28 @@ mod tests {
     #[test]
     fn past_its_limit_it_is_unsynchronised_by_itself() {
         let snapshot = snapshot();
-        let last = snapshot.header_at(snapshot.valid_until);
+        let last = snapshot.header_at(snapshot.valid_until, Span::ZERO);
         assert_eq!((last.leap, last.stratum, last.reference_id), (LeapIndicator::None, 1, *b"PPS\0"));
-        let past = snapshot.header_at(snapshot.valid_until.offset(1));
+        let past = snapshot.header_at(snapshot.valid_until.offset(1), Span::ZERO);
         assert_eq!((past.leap, past.stratum, past.reference_id), (LeapIndicator::Unsynchronised, 0, [0; 4]));
+    }
+
+    #[test]
+    fn a_counter_that_went_backwards_is_not_synchronised() {
+        let snapshot = snapshot();
+        let skewed = Ticks::from_bits(1_000).offset(-50);
+        assert!(snapshot.synchronised_at(skewed), "two cores differ by nanoseconds");
+        let set_back = Ticks::from_bits(1_000).offset(-3_600_000_000_000);
+        assert_eq!(snapshot.header_at(set_back, Span::ZERO).stratum, 0);
+    }
+
+    #[test]
+    fn the_error_of_the_reading_is_in_the_bound() {
+        let snapshot = snapshot();
+        let exact = snapshot.header_at(Ticks::from_bits(1_000), Span::ZERO).root_dispersion;
+        let preempted =
+            snapshot.header_at(Ticks::from_bits(1_000), Span::from_nanos(1_000_000)).root_dispersion;
+        assert!(preempted.bits() >= exact.bits() + 65);
     }
 
     #[test]
@@ -299,7 +325,7 @@ mod tests {
     #[test]
     fn nothing_known_is_never_synchronised() {
         for now in [0, 1, u64::MAX / 2, u64::MAX] {
-            let header = Snapshot::UNKNOWN.header_at(Ticks::from_bits(now));
+            let header = Snapshot::UNKNOWN.header_at(Ticks::from_bits(now), Span::ZERO);
             assert_eq!((header.leap, header.stratum), (LeapIndicator::Unsynchronised, 0));
         }
     }

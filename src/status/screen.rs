@@ -152,7 +152,8 @@ fn workers_text(status: &Status, difference: Option<&Difference<'_>>) -> String 
     }
     if difference.is_some() {
         let total = |which: Which| count(sum(&status.total(which)));
-        let mut cells = vec!["run".to_owned(), total(|worker| &worker.answers), total(|worker| &worker.drops)];
+        let mut cells =
+            vec!["run".to_owned(), total(|worker| &worker.answers), total(|worker| &worker.drops)];
         cells.extend(residence_cells(&status.residence()));
         columns.row(cells);
     }

@@ -1,7 +1,7 @@
 //! What the kernel says of its own clock: read, never written.
 //!
-//! `adjtimex(2)` reads when `modes` is 0 and writes otherwise. The only call in this module passes 0, and nothing in
-//! its interface leads to another value.
+//! `adjtimex(2)` reads when `modes` is 0 or `ADJ_OFFSET_SS_READ` and writes otherwise. The only calls in this module
+//! pass these two, and nothing in its interface leads to another value.
 
 use maser_core::time::Span;
 use std::io;
@@ -42,8 +42,10 @@ pub struct KernelState {
     pub tai_offset_s: Option<i32>,
     /// How much faster the clock runs than its hardware, by `freq` and `tick` together, in parts per 10⁹.
     pub frequency_ppb: i64,
-    /// What is left of the last correction, to be slewed.
+    /// What is left of the last correction, to be slewed by the kernel's phase-locked loop.
     pub offset: Span,
+    /// What is left of the last `adjtime(3)`, as OpenNTPD slews.
+    pub adjtime_left: Span,
 }
 
 /// The scale of `freq`: 2⁻¹⁶ ppm.
@@ -63,7 +65,10 @@ impl KernelState {
         let mut timex: libc::timex = unsafe { std::mem::zeroed() };
         // SAFETY: the pointer is to a `timex` of our own, which the kernel fills.
         let state = unsafe { libc::adjtimex(&raw mut timex) };
-        if state < 0 { Err(io::Error::last_os_error()) } else { Ok(Self::from_timex(&timex, state)) }
+        if state < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { adjtime_left: adjtime_left()?, ..Self::from_timex(&timex, state) })
     }
 
     fn from_timex(timex: &libc::timex, state: libc::c_int) -> Self {
@@ -88,7 +93,22 @@ impl KernelState {
             frequency_ppb: (timex.tick - NOMINAL_TICK_US) * PPB_PER_TICK_US
                 + timex.freq * 1_000 / FREQUENCY_UNITS_PER_PPM,
             offset: Span::from_nanos(offset_ns),
+            adjtime_left: Span::ZERO,
         }
+    }
+}
+
+/// What is left of the last `adjtime(3)`, in its microseconds.
+fn adjtime_left() -> io::Result<Span> {
+    // SAFETY: `timex` is integers only, for which zeroes are valid.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    timex.modes = libc::ADJ_OFFSET_SS_READ;
+    // SAFETY: the pointer is to a `timex` of our own, which the kernel fills; this mode reads.
+    let state = unsafe { libc::adjtimex(&raw mut timex) };
+    if state < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(Span::from_nanos(timex.offset.saturating_mul(1_000)))
     }
 }
 

@@ -10,7 +10,7 @@
 
 use maser::port::Port;
 use maser::worker::Clocks;
-use maser_core::time::{ClockReading, Stamp, StampClock, Ticks};
+use maser_core::time::{ClockReading, Span, Stamp, StampClock, Ticks};
 use maser_sys::datagram::{Arrival, Outgoing, Sent, Wait};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -20,17 +20,32 @@ use std::rc::Rc;
 
 /// A machine whose clocks a test sets: a nanosecond counter, `CLOCK_REALTIME`, `CLOCK_MONOTONIC`.
 #[derive(Clone, Debug)]
-pub(crate) struct Machine(Rc<RefCell<ClockReading>>);
+pub(crate) struct Machine(Rc<RefCell<ClockReading>>, Rc<RefCell<i64>>);
 
 impl Machine {
     pub(crate) fn at(unix_ns: i64) -> Self {
-        Self(Rc::new(RefCell::new(ClockReading {
-            ticks: Ticks::from_bits(10_000_000_000),
-            error_ticks: 20,
-            realtime_ns: unix_ns,
-            monotonic_ns: 5_000_000_000,
-            apart_ns: 30,
-        })))
+        Self(
+            Rc::new(RefCell::new(ClockReading {
+                ticks: Ticks::from_bits(10_000_000_000),
+                error_ticks: 20,
+                realtime_ns: unix_ns,
+                monotonic_ns: 5_000_000_000,
+                apart_ns: 30,
+            })),
+            Rc::default(),
+        )
+    }
+    /// The worker is preempted for so long right after its next reading of the clocks.
+    pub(crate) fn preempt_after_reading_ns(&self, ns: i64) {
+        *self.1.borrow_mut() = ns;
+    }
+    /// Lets `ns` pass while somebody slews the kernel's clocks by `ppb`.
+    pub(crate) fn pass_slewed_ns(&self, ns: i64, ppb: i64) {
+        self.pass_ns(ns);
+        let mut clocks = self.0.borrow_mut();
+        let slewed_ns = ns / 1_000 * ppb / 1_000_000;
+        clocks.realtime_ns += slewed_ns;
+        clocks.monotonic_ns += slewed_ns;
     }
     /// Lets `ns` pass on every clock.
     pub(crate) fn pass_ns(&self, ns: i64) {
@@ -53,7 +68,12 @@ impl Clocks for Machine {
         self.0.borrow().ticks
     }
     fn reading(&self) -> ClockReading {
-        *self.0.borrow()
+        let reading = *self.0.borrow();
+        self.pass_ns(self.1.take());
+        reading
+    }
+    fn span_of(&self, ticks: u32) -> Span {
+        Span::from_nanos(i64::from(ticks))
     }
 }
 

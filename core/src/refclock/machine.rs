@@ -7,33 +7,43 @@
 
 use crate::snapshot::{Growth, STRATUM_UNSYNCHRONISED, Snapshot};
 use crate::time::{
-    BUILD_DATE, ClockReading, Instant, LeapTable, Line, NtpShort, NtpTimestamp, Rate, Span, Tai, Ticks, Utc,
+    ClockReading, Instant, LeapTable, Line, NtpShort, NtpTimestamp, Rate, Span, Tai, TaiOf, Ticks, Utc,
     is_last_of_month,
 };
 
 /// A snapshot made from the machine's clock holds for this long: past it replies say "unsynchronised".
 pub const VALIDITY: Span = Span::from_seconds(8);
 
-/// `CLOCK_REALTIME − CLOCK_MONOTONIC` moves by more than this only when somebody steps the clock.
+/// `CLOCK_REALTIME − CLOCK_MONOTONIC` moves by more than this, and what the readings explain, only when somebody
+/// steps the clock.
 const STEP_MIN: Span = Span::from_nanos(20_000);
 
 /// A reading whose bracket is wider was preempted: it isn't used while a better one may still come.
 const BRACKET_ERROR_MAX: Span = Span::from_nanos(5_000);
 
-/// How long the line may run on past unusable readings before a wide one is taken as it is.
-const PATIENCE: Span = Span::from_seconds(1);
+/// How long the line may run on past unusable readings before one is taken as it is.
+const PATIENCE: Span = Span::from_nanos(500_000_000);
 
-/// The shortest time over which a rate is measured: brackets of ±50 ns then make 1 ppm at most.
+/// The shortest time over which a rate is measured.
 const RATE_BASELINE_MIN: Span = Span::from_nanos(100_000_000);
 
 /// The kernel slews by 10 % at most (its tick), so a rate further from the nominal one isn't believed.
-const RATE_DEVIATION_MAX_PPB: i64 = 110_000_000;
+const RATE_DEVIATION_MAX_PPB: u64 = 110_000_000;
 
-/// The kernel moves its clock for a leap second at a tick, up to 10 ms late; around it no reading is believed.
+/// What a crystal may be off, and what the kernel's own frequency correction can reach: a rate further from the
+/// nominal one is a slew that ends at some moment, and nobody says when.
+const RATE_STEADY_MAX_PPB: u64 = 500_000;
+
+/// How fast the clock may part from a line through it at the least: the kernel's own allowance, by which it raises
+/// its bound. Whoever keeps the clock may change its frequency by as much at any moment.
+const GROWTH_MIN_PPB: u64 = 500_000;
+
+/// The kernel moves its clock for a leap second at a tick, a few milliseconds late; around it no reading is believed.
 const LEAP_TICK_MAX: Span = Span::from_nanos(20_000_000);
 
-/// A clock that says a date this long before the build is wrong, not merely another time zone's mistake.
-const BUILD_DATE_MARGIN: Span = Span::from_seconds(86_400);
+/// A kernel that wasn't let run may be later still: for this long a reading that is off by the leap second itself is
+/// taken for one from before it.
+const LEAP_LATE_MAX: Span = Span::from_seconds(2);
 
 /// The reference id of a clock that is its own reference, at stratum 2 and above (as chrony sends it).
 pub const LOCAL_REFERENCE_ID: [u8; 4] = [127, 127, 1, 1];
@@ -43,11 +53,13 @@ const LOCAL_REFERENCE_ID_STRATUM_1: [u8; 4] = *b"LOCL";
 
 /// What the kernel says of a coming leap second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum KernelLeap {
+pub enum PendingLeap {
     /// Nothing.
     None,
-    /// A second is inserted at the end of this UTC day, or is being inserted.
+    /// A second is inserted at the end of this UTC day.
     Insert,
+    /// It is being inserted: the last second of the day is counted again.
+    Inserting,
     /// A second is deleted at the end of this UTC day.
     Delete,
 }
@@ -62,7 +74,7 @@ pub struct MachineReading {
     /// The kernel's bound on its clock's error.
     pub error_max: Span,
     /// The leap second that the kernel is armed for.
-    pub leap: KernelLeap,
+    pub leap: PendingLeap,
 }
 
 /// What the operator says of the machine's clock, and what was measured of its counter.
@@ -78,6 +90,8 @@ pub struct MachineSettings {
     pub precision: i8,
     /// The counter's rate as calibrated, for the time before two readings have measured it.
     pub nominal_rate: Rate,
+    /// A clock that says an earlier date is wrong: the build date, less what time zones can explain.
+    pub not_before: Instant<Utc>,
 }
 
 /// What the served clock stands on.
@@ -101,7 +115,7 @@ pub struct MachineUpdate {
     pub snapshot: Option<Snapshot>,
     /// How far the machine's clock had moved from the served one since the last reading, other than by a step.
     pub offset: Option<Span>,
-    /// `CLOCK_REALTIME` was stepped by this much and the served clock followed.
+    /// `CLOCK_REALTIME` was stepped by this much, or jumped against the counter, and the served clock followed.
     pub step: Option<Span>,
     /// The served clock now stands on something else than before.
     pub standing: Option<Standing>,
@@ -111,18 +125,23 @@ impl MachineUpdate {
     const NOTHING: Self = Self { snapshot: None, offset: None, step: None, standing: None };
 }
 
-/// The reading that the line stands on, with what is needed to compare it with the next.
+/// The reading that the served clock is anchored to, with what is needed to compare it with the next.
 #[derive(Clone, Copy, Debug)]
-struct Footing {
+struct Anchor {
     line: Line,
+    /// How far the line's origin can be from the machine's clock at its reference point.
+    error: Span,
     /// TAI less `CLOCK_MONOTONIC`: constant but for steps.
     tai_less_monotonic: Span,
+    /// How far that can be off.
+    apart: Span,
     standing: Standing,
 }
 
 /// A line and how good it is.
 struct Fit {
     line: Line,
+    /// At the reference point.
     error: Span,
     growth: Growth,
     offset: Option<Span>,
@@ -136,7 +155,7 @@ pub struct MachineClock {
     leaps: LeapTable,
     /// The leap second that the kernel is armed for: the day (since 1970) that begins after it, and its sign.
     armed: Option<(i64, i32)>,
-    footing: Option<Footing>,
+    anchor: Option<Anchor>,
     steps: u32,
 }
 
@@ -144,49 +163,93 @@ impl MachineClock {
     /// A clock that has read nothing, with the leap seconds known so far.
     #[must_use]
     pub const fn new(settings: MachineSettings, leaps: LeapTable) -> Self {
-        Self { settings, leaps, armed: None, footing: None, steps: 0 }
+        Self { settings, leaps, armed: None, anchor: None, steps: 0 }
     }
 
     /// Takes a reading and says what to publish and what is worth logging.
     pub fn update(&mut self, reading: &MachineReading) -> MachineUpdate {
         let clock = &reading.clock;
         let utc = Instant::<Utc>::from_unix_nanos(clock.realtime_ns);
-        let predicted = self.footing.map(|last| last.line.at(clock.ticks));
+        let predicted = self.anchor.map(|last| last.line.at(clock.ticks));
         if predicted.is_some_and(|predicted| self.is_near_leap(predicted)) {
             return MachineUpdate::NOTHING;
         }
         let leaps = self.leaps_with(reading.leap, utc, predicted);
-        let Some((last, predicted)) = self.footing.zip(predicted) else {
-            let origin = leaps.tai(utc).nearest(Instant::from_raw(i128::MIN));
-            let line = Line { reference: clock.ticks, origin, rate: self.settings.nominal_rate };
-            let error = line.rate.span_of(i64::from(clock.error_ticks));
-            return self.stand_on(
-                reading,
-                &leaps,
-                &Fit { line, error, growth: Growth::PHI, offset: None, step: None },
-            );
-        };
-
-        let bracket_error = last.line.rate.span_of(i64::from(clock.error_ticks));
-        if bracket_error > BRACKET_ERROR_MAX && predicted - last.line.origin < PATIENCE {
-            return MachineUpdate::NOTHING;
+        let meaning = leaps.tai(utc);
+        match self.anchor.zip(predicted) {
+            // A count that was skipped: the kernel is late to delete it.
+            Some(_) if matches!(meaning, TaiOf::Never(_)) => MachineUpdate::NOTHING,
+            None => {
+                let fit = self.first_fit(reading, meaning);
+                self.stand_on(reading, &leaps, &fit)
+            }
+            Some((last, predicted)) => {
+                match self.next_fit(clock, &last, predicted, meaning.nearest(predicted)) {
+                    Some(fit) if !is_late_leap(&leaps, &fit) => self.stand_on(reading, &leaps, &fit),
+                    _ => MachineUpdate::NOTHING,
+                }
+            }
         }
+    }
 
-        let tai = leaps.tai(utc).nearest(predicted);
+    fn first_fit(&self, reading: &MachineReading, meaning: TaiOf) -> Fit {
+        // Whoever starts within an inserted second is in the second of the two that count alike.
+        let inserting = reading.leap == PendingLeap::Inserting;
+        let origin = if inserting { meaning.last() } else { meaning.first() };
+        let line = Line { reference: reading.clock.ticks, origin, rate: self.settings.nominal_rate };
+        let error = line.rate.span_of(i64::from(reading.clock.error_ticks));
+        Fit { line, error, growth: Growth::from_ppb(GROWTH_MIN_PPB), offset: None, step: None }
+    }
+
+    /// The line through a new reading; none where the reading was disturbed and a better one may still come.
+    fn next_fit(
+        &self,
+        clock: &ClockReading,
+        last: &Anchor,
+        predicted: Instant<Tai>,
+        tai: Instant<Tai>,
+    ) -> Option<Fit> {
+        let elapsed = predicted - last.line.origin;
+        let offset = tai - predicted;
         let moved = tai_less_monotonic(tai, clock) - last.tai_less_monotonic;
-        let apart = Span::from_nanos(i64::from(clock.apart_ns));
-        let step = Some(moved).filter(|moved| moved.abs() > STEP_MIN + apart);
-        let rate = if step.is_some() { last.line.rate } else { self.rate_since(last.line, clock.ticks, tai) };
-        let offset = if step.is_some() { None } else { Some(tai - predicted) };
-        let fit = Fit {
-            line: Line { reference: clock.ticks, origin: tai, rate },
-            // Where the line was off by the time of this reading it may be again by the next.
-            error: bracket_error + offset.unwrap_or(Span::ZERO).abs(),
-            growth: Growth::from_ppb(PHI_PPB + rate.ppb_from(last.line.rate).unsigned_abs()),
-            offset,
-            step,
+        let explained = STEP_MIN + Span::from_nanos(i64::from(clock.apart_ns)) + last.apart;
+        let jumped = offset.abs() > STEP_MIN + slewed_at_most(elapsed);
+        let step = if moved.abs() > explained {
+            Some(moved)
+        } else if jumped {
+            Some(offset)
+        } else {
+            None
         };
-        self.stand_on(reading, &leaps, &fit)
+        let error = last.line.rate.span_of(i64::from(clock.error_ticks));
+        let disturbed = error > BRACKET_ERROR_MAX || clock.is_torn();
+        if disturbed && step.is_none() && elapsed >= Span::ZERO && elapsed < PATIENCE {
+            return None;
+        }
+        let rate = if step.is_some() { last.line.rate } else { self.rate_since(last.line, clock.ticks, tai) };
+        let line = Line { reference: clock.ticks, origin: tai, rate };
+        Some(Fit {
+            line,
+            // Where the line was off by the time of this reading it may be again by the next.
+            error: if step.is_some() { error } else { error + offset.abs() },
+            growth: self.growth(&line, last, error, elapsed),
+            offset: step.is_none().then_some(offset),
+            step,
+        })
+    }
+
+    /// How fast the line may part from the machine's clock: by the kernel's allowance, by as much as its rate has
+    /// just changed, by what the two readings leave open of the rate, and by all of a slew, which may end at any moment (an
+    /// eighth more, since the age that it is multiplied with is counted at the slewed rate).
+    fn growth(&self, line: &Line, last: &Anchor, error: Span, elapsed: Span) -> Growth {
+        let changed = line.rate.ppb_from(last.line.rate).unsigned_abs();
+        let deviation = line.rate.ppb_from(self.settings.nominal_rate).unsigned_abs();
+        let slew = if deviation > RATE_STEADY_MAX_PPB { deviation + deviation / 8 } else { 0 };
+        let elapsed_ns = elapsed.max(RATE_BASELINE_MIN).as_nanos().unsigned_abs();
+        let open_ns = (error + last.error.min(BRACKET_ERROR_MAX)).as_nanos().unsigned_abs();
+        let open = open_ns.saturating_mul(1_000_000_000) / elapsed_ns.max(1);
+        let sum = changed.saturating_add(slew).saturating_add(open);
+        Growth::from_ppb(sum.saturating_add(GROWTH_MIN_PPB))
     }
 
     /// The rate from the line's reference point to here, or the line's own where that can't be told.
@@ -196,9 +259,7 @@ impl MachineClock {
             return line.rate;
         }
         Rate::measured(span, ticks.since(line.reference))
-            .filter(|rate| {
-                rate.ppb_from(self.settings.nominal_rate).saturating_abs() <= RATE_DEVIATION_MAX_PPB
-            })
+            .filter(|rate| rate.ppb_from(self.settings.nominal_rate).unsigned_abs() <= RATE_DEVIATION_MAX_PPB)
             .unwrap_or(line.rate)
     }
 
@@ -210,12 +271,17 @@ impl MachineClock {
 
     /// The leap seconds known, with the one that the kernel is armed for if this is a day that can end with one.
     /// An armed one that has passed by the served clock becomes history.
-    fn leaps_with(&mut self, pending: KernelLeap, utc: Instant<Utc>, now: Option<Instant<Tai>>) -> LeapTable {
+    fn leaps_with(
+        &mut self,
+        pending: PendingLeap,
+        utc: Instant<Utc>,
+        now: Option<Instant<Tai>>,
+    ) -> LeapTable {
         let day = utc.unix_seconds().div_euclid(86_400);
         let seconds = match pending {
-            KernelLeap::None => 0,
-            KernelLeap::Insert => 1,
-            KernelLeap::Delete => -1,
+            PendingLeap::None => 0,
+            PendingLeap::Insert | PendingLeap::Inserting => 1,
+            PendingLeap::Delete => -1,
         };
         let armed = (seconds != 0 && is_last_of_month(day)).then_some((day + 1, seconds));
         let expected = self.with_leap(self.armed);
@@ -238,7 +304,7 @@ impl MachineClock {
 
     fn standing(&self, reading: &MachineReading) -> Standing {
         let utc = Instant::<Utc>::from_unix_nanos(reading.clock.realtime_ns);
-        if utc < BUILD_DATE - BUILD_DATE_MARGIN {
+        if utc < self.settings.not_before {
             Standing::BeforeBuild
         } else if reading.synchronised {
             Standing::Synchronised
@@ -251,11 +317,13 @@ impl MachineClock {
 
     fn stand_on(&mut self, reading: &MachineReading, leaps: &LeapTable, fit: &Fit) -> MachineUpdate {
         let standing = self.standing(reading);
-        let before = self.footing.map(|footing| footing.standing);
+        let before = self.anchor.map(|anchor| anchor.standing);
         let line = fit.line;
-        self.footing = Some(Footing {
+        self.anchor = Some(Anchor {
             line,
+            error: line.rate.span_of(i64::from(reading.clock.error_ticks)),
             tai_less_monotonic: tai_less_monotonic(line.origin, &reading.clock),
+            apart: Span::from_nanos(i64::from(reading.clock.apart_ns)),
             standing,
         });
         self.steps = self.steps.wrapping_add(u32::from(fit.step.is_some()));
@@ -294,8 +362,20 @@ impl MachineClock {
     }
 }
 
-/// RFC 5905's PHI.
-const PHI_PPB: u64 = 15_000;
+/// The furthest that two slewed clocks can part in `elapsed`: more is a jump of the counter or of the clock.
+fn slewed_at_most(elapsed: Span) -> Span {
+    let ppb = i128::from(2 * RATE_DEVIATION_MAX_PPB);
+    Span::from_raw(elapsed.raw().max(0) / 1_000_000_000 * ppb)
+}
+
+/// Whether a reading is off by just the leap second that lies shortly behind it: the kernel hasn't acted yet.
+fn is_late_leap(leaps: &LeapTable, fit: &Fit) -> bool {
+    let Some(step) = fit.step else { return false };
+    let now = fit.line.origin - step;
+    let just_passed =
+        leaps.known().last().is_some_and(|leap| now >= leap.at && now - leap.at < LEAP_LATE_MAX);
+    just_passed && (step.abs() - Span::from_seconds(1)).abs() < LEAP_TICK_MAX
+}
 
 fn tai_less_monotonic(tai: Instant<Tai>, clock: &ClockReading) -> Span {
     (tai - Instant::from_unix(0, 0)) - Span::from_nanos(clock.monotonic_ns)

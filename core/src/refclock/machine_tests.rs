@@ -2,7 +2,7 @@ use super::*;
 use crate::snapshot::ClockHeader;
 use crate::time::LeapIndicator;
 
-/// 2026-12-01 00:00:00 UTC, after any plausible build date of this test.
+/// 2026-12-01 00:00:00 UTC.
 const DECEMBER: i64 = 20_788 * 86_400;
 /// The last midnight of that month's end: 2027-01-01 00:00:00 UTC.
 const NEW_YEAR: i64 = 20_819 * 86_400;
@@ -34,7 +34,7 @@ impl Machine {
                 clock,
                 synchronised: true,
                 error_max: Span::from_nanos(1_500_000),
-                leap: KernelLeap::None,
+                leap: PendingLeap::None,
             },
         }
     }
@@ -64,6 +64,7 @@ fn settings() -> MachineSettings {
         local_stratum: None,
         precision: -25,
         nominal_rate: Rate::NANOSECOND,
+        not_before: Instant::from_unix(DECEMBER - 86_400, 0),
     }
 }
 fn clock(settings: MachineSettings) -> MachineClock {
@@ -74,7 +75,7 @@ fn served_ns(snapshot: &Snapshot, now: Ticks) -> i64 {
     snapshot.leap.utc(snapshot.line.unwrap().at(now)).unix_nanos()
 }
 fn header(snapshot: &Snapshot, now: Ticks) -> ClockHeader {
-    snapshot.header_at(now)
+    snapshot.header_at(now, Span::ZERO)
 }
 
 #[test]
@@ -148,8 +149,90 @@ fn a_slew_is_tracked_and_its_change_widens_the_bound() {
     assert!((served_ns(&changed, machine.now()) - machine.realtime_ns).abs() <= 5, "the new rate holds");
 }
 
+/// Reads for a second, stops reading, lets the clock go on otherwise than it went, and asserts that what is served is
+/// off by no more than is admitted, for as long as it is called synchronised.
+fn bound_holds_after_the_writer_stops(before: impl Fn(&mut Machine), after_slew_ppb: i64) {
+    let mut machine = Machine::at(DECEMBER);
+    machine.reading.error_max = Span::ZERO;
+    let mut clock = clock(settings());
+    let mut snapshot = clock.update(&machine.read()).snapshot.unwrap();
+    for _ in 0..8 {
+        before(&mut machine);
+        snapshot = clock.update(&machine.pass_ms(125).read()).snapshot.unwrap_or(snapshot);
+    }
+    machine.slew_ppb = after_slew_ppb;
+    for _ in 0..90 {
+        machine.pass_ms(100);
+        let now = machine.now();
+        let error = Span::from_nanos(served_ns(&snapshot, now) - machine.realtime_ns).abs();
+        let admitted = snapshot.root_dispersion_at(now);
+        assert!(!snapshot.synchronised_at(now) || error <= admitted, "{error:?} off, {admitted:?} admitted");
+    }
+}
+
 #[test]
-fn a_preempted_reading_is_left_out_for_a_second() {
+fn when_the_writer_stops_the_bound_holds_whatever_the_clock_was_doing() {
+    bound_holds_after_the_writer_stops(|_| {}, 14_000);
+    // A slew that ends, or turns, right after the last reading.
+    bound_holds_after_the_writer_stops(|machine| machine.slew_ppb = 83_000_000, 0);
+    bound_holds_after_the_writer_stops(|machine| machine.slew_ppb = -83_000_000, 0);
+    // Readings that are off by all that their brackets allow, to one side and to the other.
+    bound_holds_after_the_writer_stops(
+        |machine| {
+            let sign = if machine.reading.clock.apart_ns == 51 { -1 } else { 1 };
+            machine.reading.clock.apart_ns = if sign == 1 { 51 } else { 52 };
+            machine.reading.clock.error_ticks = 4_900;
+            machine.ticks += sign * 4_900;
+        },
+        0,
+    );
+}
+
+#[test]
+fn before_a_rate_is_measured_the_bound_holds_for_a_counter_that_is_off() {
+    let mut machine = Machine::at(DECEMBER);
+    machine.reading.error_max = Span::ZERO;
+    let snapshot = clock(settings()).update(&machine.read()).snapshot.unwrap();
+    machine.slew_ppb = 60_000;
+    machine.pass_ms(7_900);
+    let error = Span::from_nanos(served_ns(&snapshot, machine.now()) - machine.realtime_ns).abs();
+    assert!(error <= snapshot.root_dispersion_at(machine.now()), "{error:?}");
+}
+
+#[test]
+fn a_counter_that_jumps_is_followed_as_a_step_is() {
+    for jump_ns in [-5_000_000_000, -40_000_000, 40_000_000, 5_000_000_000_i64] {
+        let mut machine = Machine::at(DECEMBER);
+        let mut clock = clock(settings());
+        clock.update(&machine.read());
+        clock.update(&machine.pass_ms(125).read());
+        // The kernel's clocks stood still together, so that their distance says nothing.
+        machine.pass_ms(125).ticks += jump_ns;
+        let update = clock.update(&machine.read());
+        assert!((update.step.unwrap() + Span::from_nanos(jump_ns)).abs() < Span::from_nanos(5), "{jump_ns}");
+        let snapshot = update.snapshot.unwrap();
+        assert_eq!(snapshot.generation, 1);
+        assert!((served_ns(&snapshot, machine.now()) - machine.realtime_ns).abs() <= 1);
+    }
+}
+
+#[test]
+fn a_torn_reading_is_no_step() {
+    let mut machine = Machine::at(DECEMBER);
+    let mut clock = clock(settings());
+    clock.update(&machine.read());
+    for _ in 0..8 {
+        machine.pass_ms(125);
+        let mut torn = machine.read();
+        torn.clock.monotonic_ns -= 2_000_000;
+        torn.clock.apart_ns = 2_000_001;
+        assert_eq!(clock.update(&torn).step, None);
+        assert_eq!(clock.update(&machine.pass_ms(125).read()).step, None);
+    }
+}
+
+#[test]
+fn a_preempted_reading_is_left_out_for_half_a_second() {
     let mut machine = Machine::at(DECEMBER);
     let mut clock = clock(settings());
     clock.update(&machine.read());
@@ -159,31 +242,29 @@ fn a_preempted_reading_is_left_out_for_a_second() {
     assert!(patience_over.root_dispersion >= Span::from_nanos(4_500_000));
 }
 
-/// Runs the machine through the end of a year whose last second is inserted or deleted, as the kernel does it, and
-/// checks what is served against TAI at every reading and between them.
-/// `phase_ms` puts the readings everywhere around the leap, into the milliseconds that the kernel is late, too.
-fn through_a_leap_second(leap: KernelLeap, count_moves_s: i64, announced: LeapIndicator, phase_ms: i64) {
+/// Runs the machine through the end of a year whose last second is inserted or deleted, as the kernel does it
+/// `late_ms` after the fact, and checks what is served against TAI at every reading and between them. `phase_ms` puts
+/// the readings everywhere around the leap, into the milliseconds that the kernel is late, too.
+fn through_a_leap_second(leap: PendingLeap, phase_ms: i64, late_ms: i64) {
+    let (count_moves_s, announced) = match leap {
+        PendingLeap::Delete => (1, LeapIndicator::Delete),
+        PendingLeap::None | PendingLeap::Insert | PendingLeap::Inserting => (-1, LeapIndicator::Insert),
+    };
     let mut machine = Machine::at(NEW_YEAR - 5);
     machine.reading.leap = leap;
     let mut clock = clock(settings());
     let mut snapshot = clock.update(&machine.read()).snapshot.unwrap();
     let tai_at_start = snapshot.line.unwrap().origin;
     let leap_after_ms = if count_moves_s < 0 { 5_000 } else { 4_000 };
-    let mut elapsed_ms = 0;
-    let mut lagging = false;
-    for _ in 0..12_000 {
+    for elapsed_ms in 1..12_000 {
         machine.pass_ms(1);
-        elapsed_ms += 1;
-        if elapsed_ms == leap_after_ms {
-            // The kernel acts at its next tick, 4 ms late.
-            lagging = true;
-        }
-        if elapsed_ms == leap_after_ms + 4 {
+        if elapsed_ms == leap_after_ms + late_ms {
             machine.realtime_ns += count_moves_s * 1_000_000_000;
-            lagging = false;
         }
-        if elapsed_ms > leap_after_ms + 1_000 {
-            machine.reading.leap = KernelLeap::None;
+        let kernel_is_late = (leap_after_ms..leap_after_ms + late_ms).contains(&elapsed_ms);
+        if elapsed_ms > leap_after_ms + late_ms {
+            let inserting = leap == PendingLeap::Insert && elapsed_ms <= leap_after_ms + 1_000;
+            machine.reading.leap = if inserting { PendingLeap::Inserting } else { PendingLeap::None };
         }
         if elapsed_ms % 125 == phase_ms {
             let update = clock.update(&machine.read());
@@ -193,12 +274,12 @@ fn through_a_leap_second(leap: KernelLeap, count_moves_s: i64, announced: LeapIn
         let tai = snapshot.line.unwrap().at(machine.now());
         let elapsed = Span::from_nanos(elapsed_ms * 1_000_000);
         assert!(((tai - tai_at_start) - elapsed).abs() < Span::from_nanos(100), "after {elapsed_ms} ms");
-        if !lagging {
+        // At the very millisecond the served clock may be a fraction of a nanosecond to either side.
+        if !kernel_is_late && elapsed_ms != leap_after_ms {
             let error_ns = served_ns(&snapshot, machine.now()) - machine.realtime_ns;
             assert!(error_ns.abs() < 100, "after {elapsed_ms} ms: {error_ns} ns");
         }
         let over_ms = if count_moves_s < 0 { leap_after_ms + 1_000 } else { leap_after_ms };
-        // At the very millisecond the served clock may be a fraction of a nanosecond to either side.
         if elapsed_ms != over_ms {
             let expected = if elapsed_ms < over_ms { announced } else { LeapIndicator::None };
             assert_eq!(header(&snapshot, machine.now()).leap, expected, "after {elapsed_ms} ms");
@@ -207,32 +288,45 @@ fn through_a_leap_second(leap: KernelLeap, count_moves_s: i64, announced: LeapIn
 }
 
 #[test]
-fn an_inserted_second_is_no_step() {
-    for phase_ms in [0, 1, 2, 3, 4, 5, 60, 105, 106, 120, 124] {
-        through_a_leap_second(KernelLeap::Insert, -1, LeapIndicator::Insert, phase_ms);
+fn a_leap_second_is_no_step_however_late_the_kernel_is() {
+    for leap in [PendingLeap::Insert, PendingLeap::Delete] {
+        for late_ms in [0, 4, 60, 400] {
+            for phase_ms in [0, 1, 2, 3, 4, 5, 60, 105, 106, 120, 124] {
+                through_a_leap_second(leap, phase_ms, late_ms);
+            }
+        }
     }
 }
 
 #[test]
-fn a_deleted_second_is_no_step() {
-    for phase_ms in [0, 1, 2, 3, 4, 5, 60, 105, 106, 120, 124] {
-        through_a_leap_second(KernelLeap::Delete, 1, LeapIndicator::Delete, phase_ms);
-    }
+fn a_start_within_the_inserted_second_is_in_the_second_of_the_two() {
+    let mut machine = Machine::at(NEW_YEAR - 1);
+    machine.pass_ms(500);
+    machine.reading.leap = PendingLeap::Inserting;
+    let mut clock = clock(settings());
+    let snapshot = clock.update(&machine.read()).snapshot.unwrap();
+    let tai = snapshot.line.unwrap().origin;
+    machine.pass_ms(625);
+    machine.reading.leap = PendingLeap::None;
+    let update = clock.update(&machine.read());
+    assert_eq!(update.step, None);
+    let passed = update.snapshot.unwrap().line.unwrap().origin - tai;
+    assert!((passed - Span::from_nanos(625_000_000)).abs() < Span::from_nanos(5));
 }
 
 #[test]
 fn a_leap_second_is_announced_on_the_last_day_of_a_month_only_and_can_be_called_off() {
     let mut machine = Machine::at(NEW_YEAR - 3 * 86_400);
-    machine.reading.leap = KernelLeap::Insert;
+    machine.reading.leap = PendingLeap::Insert;
     let snapshot = clock(settings()).update(&machine.read()).snapshot.unwrap();
     assert_eq!(header(&snapshot, machine.now()).leap, LeapIndicator::None);
 
     let mut machine = Machine::at(NEW_YEAR - 3_600);
     let mut clock = clock(settings());
-    machine.reading.leap = KernelLeap::Insert;
+    machine.reading.leap = PendingLeap::Insert;
     let snapshot = clock.update(&machine.read()).snapshot.unwrap();
     assert_eq!(header(&snapshot, machine.now()).leap, LeapIndicator::Insert);
-    machine.reading.leap = KernelLeap::None;
+    machine.reading.leap = PendingLeap::None;
     let snapshot = clock.update(&machine.pass_ms(125).read()).snapshot.unwrap();
     assert_eq!(header(&snapshot, machine.now()).leap, LeapIndicator::None);
 }

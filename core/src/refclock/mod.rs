@@ -3,6 +3,6 @@
 mod machine;
 
 pub use machine::{
-    KernelLeap, LOCAL_REFERENCE_ID, MachineClock, MachineReading, MachineSettings, MachineUpdate, Standing,
+    LOCAL_REFERENCE_ID, MachineClock, MachineReading, MachineSettings, MachineUpdate, PendingLeap, Standing,
     VALIDITY,
 };

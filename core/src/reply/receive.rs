@@ -1,8 +1,16 @@
 //! Receive timestamps, each handed out once.
 //!
-//! An interleaving client names an earlier reply by its receive timestamp (RFC 9769 §2), so no two replies of a
-//! worker may carry the same. Stamps come in bursts, from several CPUs and a little out of order, and an honest one
-//! must not be moved for that: only a stamp that collides, or that can't be told from one handed out long ago, is.
+//! An interleaving client names an earlier reply by its receive timestamp (RFC 9769 §2), so no two replies to a
+//! client may carry the same. Stamps come in bursts, from several queues and out of order, and none may be moved
+//! further than it has to be: an honest stamp is worth more than the last guarantee of uniqueness.
+//!
+//! - A stamp later than all before it is free, and so is one that isn't among those of the last [`RECENT`] packets
+//!   and later than all that were forgotten since.
+//! - A stamp that collides gets the next free one, half a nanosecond later.
+//! - Of a packet that comes so late that nothing can be told (others overtook it by [`RECENT`] packets), the lowest
+//!   octet of the stamp becomes a running number: it moves by at most 60 ns, and equals another only if that one
+//!   arrived in the same 60 ns and had, by chance, the same number.
+//!
 //! A client's packets all meet one worker, so uniqueness within a worker is what the lookup needs.
 
 use crate::time::{Instant, Tai};
@@ -12,6 +20,9 @@ const RECENT: usize = 256;
 
 /// The lowest bit of a receive timestamp is 1 (that of a transmit timestamp 0), so stamps are 2 units apart.
 const STEP: u64 = 2;
+
+/// The bits of a late packet's stamp that its running number replaces: 2⁻²⁴ s are 60 ns.
+const NUMBER_BITS: u64 = 0xFF;
 
 /// A worker's memory of the receive timestamps that it handed out, in units of 2⁻³² s.
 ///
@@ -23,6 +34,9 @@ pub struct ReceiveStamps {
     newest: u64,
     /// The latest stamp that is no longer remembered: at or before it nothing can be told.
     forgotten: u64,
+    /// What was asked for last, and what was handed out: equal stamps in a row go on from there.
+    last: (u64, u64),
+    late: u64,
     generation: Option<u32>,
     moved: u64,
 }
@@ -37,11 +51,20 @@ impl ReceiveStamps {
     /// Nothing handed out yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { recent: [0; RECENT], oldest: 0, newest: 0, forgotten: 0, generation: None, moved: 0 }
+        Self {
+            recent: [0; RECENT],
+            oldest: 0,
+            newest: 0,
+            forgotten: 0,
+            last: (0, 0),
+            late: 0,
+            generation: None,
+            moved: 0,
+        }
     }
 
     /// The stamp for a packet that arrived at `arrival`: that moment, rounded to an odd count of 2⁻³² s, or the
-    /// next free one. `generation` is the snapshot's: after a step of the served clock nothing is compared.
+    /// next free one. `generation` is the snapshot's: across a step of the served clock there is no order.
     #[inline]
     pub fn hand_out(&mut self, arrival: Instant<Tai>, generation: u32) -> Instant<Tai> {
         let wanted = units(arrival) | 1;
@@ -49,9 +72,11 @@ impl ReceiveStamps {
             self.generation = Some(generation);
             self.newest = wanted.wrapping_sub(STEP);
             self.forgotten = wanted.wrapping_sub(1 << 62);
-            self.recent = [self.forgotten; RECENT];
         }
-        let stamp = if after(wanted, self.newest) { wanted } else { self.free_stamp(wanted) };
+        let next = if wanted == self.last.0 { self.last.1.wrapping_add(STEP) } else { wanted };
+        let stamp = if after(next, self.newest) { next } else { self.free_stamp(next) };
+        self.moved += u64::from(stamp != wanted);
+        self.last = (wanted, stamp);
         self.remember(stamp);
         arrival_of(stamp, arrival)
     }
@@ -62,25 +87,27 @@ impl ReceiveStamps {
         self.moved
     }
 
-    /// The out-of-order path: `wanted` if it provably is free, else the next free one.
+    /// The out-of-order path: `wanted` if it is free as far as can be told, else one close to it.
     fn free_stamp(&mut self, wanted: u64) -> u64 {
         let mut stamp = wanted;
-        if after(wanted, self.forgotten) {
-            for _ in 0..RECENT {
-                if !self.recent.contains(&stamp) {
-                    self.moved += u64::from(stamp != wanted);
-                    return stamp;
-                }
-                stamp = stamp.wrapping_add(STEP);
-            }
+        if !after(wanted, self.forgotten) {
+            self.late = self.late.wrapping_add(STEP);
+            stamp = (wanted & !NUMBER_BITS) | (self.late & NUMBER_BITS) | 1;
         }
-        self.moved += 1;
-        self.newest.wrapping_add(STEP)
+        // At most as many collisions as there are stamps to collide with.
+        for _ in 0..RECENT {
+            if !self.recent.contains(&stamp) {
+                break;
+            }
+            stamp = stamp.wrapping_add(STEP);
+        }
+        stamp
     }
 
     fn remember(&mut self, stamp: u64) {
         if let Some(slot) = self.recent.get_mut(self.oldest) {
-            if after(*slot, self.forgotten) {
+            // What an earlier generation handed out may lie ahead, and says nothing of this one's order.
+            if after(*slot, self.forgotten) && !after(*slot, self.newest) {
                 self.forgotten = *slot;
             }
             *slot = stamp;
@@ -144,24 +171,70 @@ mod tests {
     }
 
     #[test]
+    fn a_backlog_overtaken_by_fresh_packets_keeps_its_stamps_to_60_ns() {
+        let mut stamps = ReceiveStamps::new();
+        let mut seen = HashSet::new();
+        for i in 0..5_000_i64 {
+            // Two sockets: the backlog of one is 50 ms old, and now and then the other has a fresh packet.
+            if i % 300 == 0 {
+                assert!(seen.insert(stamps.hand_out(NOW + Span::from_nanos(50_000_000 + i), 0).raw()));
+            }
+            let queued = NOW + Span::from_nanos(i * 1_000);
+            let stamp = stamps.hand_out(queued, 0);
+            assert!((stamp - queued).abs() <= Span::from_nanos(60), "{i}: {:?}", stamp - queued);
+            assert!(seen.insert(stamp.raw()));
+        }
+    }
+
+    #[test]
+    fn a_generation_that_brought_no_step_brings_no_repeat() {
+        let mut stamps = ReceiveStamps::new();
+        let first = stamps.hand_out(NOW, 0);
+        assert_ne!(stamps.hand_out(NOW, 1), first);
+    }
+
+    #[test]
     fn after_a_step_back_time_is_served_as_it_is() {
         let mut stamps = ReceiveStamps::new();
         for i in 0..1_000 {
             stamps.hand_out(NOW + Span::from_nanos(i), 0);
         }
-        let back = NOW - Span::from_seconds(3_600);
-        assert!((stamps.hand_out(back, 1) - back).abs() < Span::from_nanos(1));
+        for i in 0..1_000 {
+            let back = NOW - Span::from_seconds(3_600) + Span::from_nanos(i * 100);
+            assert!((stamps.hand_out(back, 1) - back).abs() < Span::from_nanos(1));
+        }
     }
 
     proptest! {
         #[test]
-        fn no_stamp_is_handed_out_twice(offsets in proptest::collection::vec(-300_i64..300, 1..2_000)) {
+        fn a_stamp_differs_from_those_of_the_last_packets_and_is_hardly_moved(
+            offsets in proptest::collection::vec(-300_i64..300, 1..2_000),
+        ) {
+            let mut stamps = ReceiveStamps::new();
+            let mut handed: std::vec::Vec<i128> = std::vec::Vec::new();
+            for offset in offsets {
+                let arrival = NOW + Span::from_nanos(offset);
+                let stamp = stamps.hand_out(arrival, 0);
+                prop_assert_eq!(units(stamp) & 1, 1);
+                prop_assert!(!handed.iter().rev().take(RECENT).any(|raw| *raw == stamp.raw()), "{:?} twice", stamp);
+                // Its running number, and at most as many collisions as are remembered.
+                prop_assert!((stamp - arrival).abs() <= Span::from_nanos(60 + 120), "moved by {:?}", stamp - arrival);
+                handed.push(stamp.raw());
+            }
+        }
+
+        #[test]
+        fn nothing_is_handed_out_twice_where_no_packet_is_overtaken_by_many(
+            gaps in proptest::collection::vec(0_i64..4, 1..3_000),
+            lateness in proptest::collection::vec(0_i64..100, 3_000),
+        ) {
             let mut stamps = ReceiveStamps::new();
             let mut seen = HashSet::new();
-            for offset in offsets {
-                let stamp = stamps.hand_out(NOW + Span::from_nanos(offset), 0);
-                prop_assert_eq!(units(stamp) & 1, 1);
-                prop_assert!(seen.insert(stamp.raw()), "{:?} twice", stamp);
+            let mut now_ns = 0;
+            for (gap, late) in gaps.iter().zip(&lateness) {
+                now_ns += gap;
+                // At most 100 ns late, in which at most some 200 packets can have come.
+                prop_assert!(seen.insert(stamps.hand_out(NOW + Span::from_nanos(now_ns - late), 0).raw()));
             }
         }
     }

@@ -113,19 +113,27 @@ pub enum TaiOf {
 }
 
 impl TaiOf {
+    /// The only meaning, or the earlier one.
+    #[must_use]
+    pub const fn first(self) -> Instant<Tai> {
+        match self {
+            Self::Once(moment) | Self::Never(moment) | Self::Twice(moment, _) => moment,
+        }
+    }
+
+    /// The only meaning, or the later one.
+    #[must_use]
+    pub const fn last(self) -> Instant<Tai> {
+        match self {
+            Self::Once(moment) | Self::Never(moment) | Self::Twice(_, moment) => moment,
+        }
+    }
+
     /// The meaning that lies nearest to `expected`.
     #[must_use]
     pub fn nearest(self, expected: Instant<Tai>) -> Instant<Tai> {
-        match self {
-            Self::Once(only) | Self::Never(only) => only,
-            Self::Twice(first, second) => {
-                if (first - expected).abs() <= (second - expected).abs() {
-                    first
-                } else {
-                    second
-                }
-            }
-        }
+        let (first, last) = (self.first(), self.last());
+        if (first - expected).abs() <= (last - expected).abs() { first } else { last }
     }
 }
 
