@@ -35,7 +35,7 @@ fuzz: ## fuzz both targets for a minute each
 loom: ## model-check the snapshot's cell
 	@tests/run loom
 
-miri: ## run the cell's and the core's tests under Miri
+miri: ## run the tests of the cell and of the memory that the kernel fills under Miri
 	@tests/run miri
 
 clean: ## remove what was built

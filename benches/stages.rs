@@ -7,6 +7,7 @@ use maser_core::reply::{Verdict, decide, rewrite, stamp, transmit_after};
 use maser_core::snapshot::{ClockHeader, Growth, Snapshot};
 use maser_core::time::{Instant, LeapWindow, Line, NtpShort, NtpTimestamp, Span};
 use maser_core::wire::{DropReason, Peer, Request, parse_datagram, parse_frame};
+use maser_sys::calibration;
 use maser_sys::counter::Counter;
 use maser_sys::snapshot_cell::snapshot_cell;
 use oracle::frame::{Wrapping, wrap};
@@ -67,7 +68,7 @@ fn answer(batch: &mut [Vec<u8>], clock: &ClockHeader, parse: impl Fn(&[u8]) -> R
 }
 
 fn clock(c: &mut Criterion) {
-    let counter = Counter::choose(&[]).counter;
+    let counter = calibration::choose(&[]).counter;
     let (_writer, reader) = snapshot_cell(&snapshot(counter));
     let mut group = c.benchmark_group("clock");
     group.bench_function("counter", |b| b.iter(|| counter.now()));
@@ -92,7 +93,7 @@ fn clock(c: &mut Criterion) {
 }
 
 fn packets(c: &mut Criterion) {
-    let counter = Counter::choose(&[]).counter;
+    let counter = calibration::choose(&[]).counter;
     let clock = snapshot(counter).header_at(counter.now(), Span::ZERO);
     let mut group = c.benchmark_group("packet");
     group.throughput(Throughput::Elements(BATCH as u64));

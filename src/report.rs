@@ -11,7 +11,8 @@ use crate::status::{
 use maser_core::refclock::Standing;
 use maser_core::snapshot::Snapshot;
 use maser_core::time::{BUILD_DATE, LeapIndicator, NtpTimestamp, Rate, Span, Ticks};
-use maser_sys::counter::{Choice, CounterKind};
+use maser_sys::calibration::Choice;
+use maser_sys::counter::CounterKind;
 use maser_sys::snapshot_cell::Reader;
 use std::sync::Arc;
 

@@ -13,8 +13,9 @@ use core_affinity::CoreId;
 use maser_core::refclock::{MachineClock, MachineSettings};
 use maser_core::snapshot::Snapshot;
 use maser_core::time::{BUILD_DATE, LeapTable, Span};
+use maser_sys::calibration::{self, Choice, CoreError, Refusal};
 use maser_sys::clock_watch::ClockWatch;
-use maser_sys::counter::{Choice, CoreError, Counter, Refusal};
+use maser_sys::counter::Counter;
 use maser_sys::mmsg::MmsgPort;
 use maser_sys::snapshot_cell::{Reader, Writer, snapshot_cell};
 use maser_sys::udp_socket::{OpenError, SocketOptions, Steering, UdpSocket};
@@ -331,12 +332,12 @@ fn open_group_patiently(
 
 /// Chooses the counter again where a busy machine kept a core from answering in time.
 fn choose_counter(cores: &[usize]) -> Choice {
-    let mut choice = Counter::choose(cores);
+    let mut choice = calibration::choose(cores);
     for _ in 1..CHOOSE_TRIES {
         if !matches!(choice.tsc, Err(Refusal::Core { error: CoreError::Unanswered, .. })) {
             break;
         }
-        choice = Counter::choose(cores);
+        choice = calibration::choose(cores);
     }
     choice
 }

@@ -151,7 +151,7 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
     ) -> Verdict {
         let (arrival, bytes) = self.port.datagram(index);
         if !arrival.whole {
-            return Verdict::Drop(DropReason::Truncated);
+            return Verdict::Drop(DropReason::TooLong);
         }
         let peer =
             Peer { source: arrival.source, destination: arrival.destination, unicast: arrival.unicast };

@@ -9,7 +9,7 @@ use maser_core::refclock::{MachineClock, MachineReading, MachineSettings, Pendin
 use maser_core::snapshot::Snapshot;
 use maser_core::time::{Instant, LeapTable, Span};
 use maser_sys::alloc_count::{CountingAllocator, allocations_in};
-use maser_sys::counter::Counter;
+use maser_sys::calibration;
 use maser_sys::datagram::Wait;
 use maser_sys::mmsg::MmsgPort;
 use maser_sys::snapshot_cell::snapshot_cell;
@@ -26,7 +26,7 @@ const BURST: usize = 50;
 
 /// Sends `PACKETS` in bursts and lets a worker over `open`'s port answer them; gives the allocations it made.
 fn allocations<P: Port>(open: impl FnOnce(Vec<UdpSocket>) -> P) -> u64 {
-    let counter = Counter::choose(&[]).counter;
+    let counter = calibration::choose(&[]).counter;
     let settings = MachineSettings {
         stratum: 1,
         reference_id: [192, 0, 2, 9],

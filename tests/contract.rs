@@ -14,11 +14,13 @@ use maser::port::Port;
 use maser::worker::Worker;
 use maser_core::snapshot::{Growth, Snapshot};
 use maser_core::time::{Instant, LeapWindow, Line, NtpShort, NtpTimestamp, Span};
+use maser_sys::calibration;
 use maser_sys::counter::Counter;
 use maser_sys::mmsg::MmsgPort;
 use maser_sys::snapshot_cell::{Reader, snapshot_cell};
 use maser_sys::udp_socket::{SocketOptions, UdpSocket};
 use maser_sys::uring::UringPort;
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket as Client};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,7 +68,7 @@ struct Outcome {
 
 /// Serves the golden requests through a port made by `open` on the worker's own thread.
 fn outcome<P: Port>(address: SocketAddr, open: impl FnOnce(Vec<UdpSocket>) -> P + Send) -> Outcome {
-    let counter = Counter::choose(&[]).counter;
+    let counter = calibration::choose(&[]).counter;
     let (_writer, reader): (_, Reader) = snapshot_cell(&still_snapshot(counter));
     let socket = UdpSocket::open(address, SocketOptions::default()).unwrap();
     let server = socket.address();
@@ -122,6 +124,15 @@ fn differences(left: &Outcome, right: &Outcome) -> Vec<String> {
 
 fn assert_as_the_corpus_says(name: &str, outcome: &Outcome) {
     let cases = cases();
+    let mut expected: BTreeMap<&str, u64> = BTreeMap::new();
+    for reason in cases.iter().filter_map(|case| case.drop) {
+        *expected.entry(reason).or_default() += 1;
+    }
+    assert_eq!(
+        outcome.drops.iter().copied().collect::<BTreeMap<_, _>>(),
+        expected,
+        "{name}: reasons for silence"
+    );
     for (case, reply) in cases.iter().zip(&outcome.replies) {
         assert_eq!(reply.is_some(), case.drop.is_none(), "{name}: {}", case.name);
         if let Some(reply) = reply {

@@ -103,14 +103,14 @@ fn woken_by(read: Result<usize, Errno>) -> io::Result<Woken> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{self, KernelClock};
+    use crate::kernel_clock::{self, KernelClock};
 
     #[test]
     fn an_undisturbed_clock_only_times_out() {
         let watch = ClockWatch::new().unwrap();
-        let before_ns = clock::read(KernelClock::Monotonic);
+        let before_ns = kernel_clock::read(KernelClock::Monotonic);
         assert_eq!(watch.wait(Duration::from_millis(20)).unwrap(), Woken::Timeout);
-        let waited_ns = clock::read(KernelClock::Monotonic) - before_ns;
+        let waited_ns = kernel_clock::read(KernelClock::Monotonic) - before_ns;
         assert!((20_000_000..5_000_000_000).contains(&waited_ns), "{waited_ns}");
         assert_eq!(watch.acknowledge().unwrap(), Woken::Timeout);
     }

@@ -1,18 +1,13 @@
 //! The machine's own counter, which nobody steers: the TSC where it can be trusted, else `CLOCK_MONOTONIC_RAW`.
 //!
 //! The served clock is a line over this counter, and every packet's receive and transmit stamps are readings of it.
-//! [`Counter::choose`] says which it is and why; this module must not judge the time that the counter is turned
-//! into.
+//! [`calibration`](crate::calibration) says which it is and why; this module must not judge the time that the counter
+//! is turned into.
 
-mod check;
-mod tsc;
-
-use crate::clock::{self, KernelClock};
+use crate::kernel_clock::{self, KernelClock};
+use crate::tsc::{self, KernelView};
 use maser_core::time::{Rate, Span, Ticks};
 use std::fmt;
-
-pub use check::{Agreement, CoreError};
-pub use tsc::KernelView;
 
 /// What a [`Counter`] reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,56 +36,6 @@ pub struct Counter {
     precision: i8,
 }
 
-/// Which counter was chosen, and why.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Choice {
-    /// What to read.
-    pub counter: Counter,
-    /// What was measured of the TSC, or why it isn't used.
-    pub tsc: Result<Agreement, Refusal>,
-}
-
-impl fmt::Display for Choice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.tsc {
-            Ok(agreement) => write!(f, "counter: TSC: {agreement}"),
-            Err(refusal) => write!(f, "counter: CLOCK_MONOTONIC_RAW: the TSC isn't used: {refusal}"),
-        }
-    }
-}
-
-/// Why the TSC isn't used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
-    /// This processor has none.
-    Absent,
-    /// CPUID doesn't call it invariant (leaf 0x8000_0007, EDX bit 8): it may stop or change its rate.
-    NotInvariant,
-    /// The kernel withdrew it as a clock source, or its processor flags lack what makes it steady.
-    KernelDistrusts,
-    /// Its rate is none that a counter can have.
-    NoRate,
-    /// On this core something was measured that rules it out.
-    Core {
-        /// The core's number.
-        core: usize,
-        /// What was found there.
-        error: CoreError,
-    },
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Absent => f.write_str("this processor has none"),
-            Self::NotInvariant => f.write_str("the processor doesn't call it invariant"),
-            Self::KernelDistrusts => f.write_str("the kernel doesn't trust it (clocksource0, /proc/cpuinfo)"),
-            Self::NoRate => f.write_str("no rate could be measured"),
-            Self::Core { core, error } => write!(f, "on core {core} {error}"),
-        }
-    }
-}
-
 /// [`Counter::precision`] is the least of so many runs of so many readings.
 const PRECISION_RUNS: usize = 32;
 const PRECISION_READINGS: usize = 64;
@@ -102,20 +47,8 @@ impl Counter {
         Self::new(CounterKind::MonotonicRaw, Rate::NANOSECOND)
     }
 
-    /// The TSC if it keeps the same time on all of `cores` (none named: all that this process may run on), else
-    /// `CLOCK_MONOTONIC_RAW`. Takes about 50 ms, on threads of its own pinned to the cores; at most 0.3 s a core where
-    /// they are busy.
-    #[must_use]
-    pub fn choose(cores: &[usize]) -> Choice {
-        let tsc = check::tsc_agreement(cores);
-        let counter = match &tsc {
-            Ok(agreement) => Self::new(CounterKind::Tsc, agreement.rate),
-            Err(_) => Self::monotonic_raw(),
-        };
-        Choice { counter, tsc }
-    }
-
-    fn new(kind: CounterKind, nominal_rate: Rate) -> Self {
+    /// A counter whose rate has been measured.
+    pub(crate) fn new(kind: CounterKind, nominal_rate: Rate) -> Self {
         let mut counter = Self::uncalibrated(kind);
         counter.nominal_rate = nominal_rate;
         let ticks_per_us = nominal_rate.ticks_in(Span::from_nanos(1_000)).max(1);
@@ -125,7 +58,7 @@ impl Counter {
     }
 
     /// A counter whose rate isn't known yet, to measure it with.
-    const fn uncalibrated(kind: CounterKind) -> Self {
+    pub(crate) const fn uncalibrated(kind: CounterKind) -> Self {
         Self { kind, nominal_rate: Rate::NANOSECOND, ticks_per_us: 1_000, precision: 0 }
     }
 
@@ -177,11 +110,11 @@ impl Counter {
     }
 
     /// Whether the kernel has turned against this counter since it was chosen (its watchdog withdraws a TSC that
-    /// strays). Reads files: for the pulse thread, now and then.
+    /// strays). Reads a file: for the pulse thread, now and then.
     #[must_use]
     pub fn is_still_trusted(&self) -> bool {
         match self.kind {
-            CounterKind::Tsc => !KernelView::read().distrusts_tsc(),
+            CounterKind::Tsc => !KernelView::read_clocksources().distrusts_tsc(),
             CounterKind::MonotonicRaw => true,
         }
     }
@@ -204,7 +137,7 @@ impl Counter {
 
 #[inline]
 fn raw_ticks() -> Ticks {
-    Ticks::from_bits(clock::read(KernelClock::MonotonicRaw).cast_unsigned())
+    Ticks::from_bits(kernel_clock::read(KernelClock::MonotonicRaw).cast_unsigned())
 }
 
 /// The least power of two seconds that is not shorter than `span`, as its exponent; 2⁻⁶³ to 1 s.
@@ -224,15 +157,5 @@ mod tests {
         assert_eq!(log2_seconds_up(Span::from_raw((1 << 40) + 1)), -23);
         assert_eq!(log2_seconds_up(Span::from_seconds(5)), 0);
         assert_eq!(log2_seconds_up(Span::ZERO), -63);
-    }
-
-    #[test]
-    fn a_refusal_names_the_core_and_what_was_found() {
-        let error = CoreError::Ahead { nanos: -3_000, known_within_ns: 40 };
-        let choice = Choice { counter: Counter::monotonic_raw(), tsc: Err(Refusal::Core { core: 3, error }) };
-        assert_eq!(
-            choice.to_string(),
-            "counter: CLOCK_MONOTONIC_RAW: the TSC isn't used: on core 3 it is ahead of the first core's by -3000 ns (known within 40 ns)"
-        );
     }
 }

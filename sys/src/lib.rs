@@ -7,7 +7,9 @@
 //! | module | kernel object |
 //! |---|---|
 //! | [`counter`] | the TSC, else `CLOCK_MONOTONIC_RAW` |
-//! | [`clock`] | the kernel's clocks, read together with the counter |
+//! | [`calibration`] | the choice between the two, measured on the cores used |
+//! | [`kernel_clock`] | the kernel's clocks |
+//! | [`clock`] | both, read together |
 //! | [`adjtimex`] | what the kernel says of its clock, read and never written |
 //! | [`clock_watch`] | a timer that notices steps of `CLOCK_REALTIME` |
 //! | [`udp_socket`] | UDP sockets with receive stamps, packet info and steering by source address |
@@ -19,11 +21,14 @@
 
 pub mod adjtimex;
 pub mod alloc_count;
+pub mod calibration;
 pub mod clock;
 pub mod clock_watch;
 pub mod counter;
 pub mod datagram;
+pub mod kernel_clock;
 pub mod mmsg;
 pub mod snapshot_cell;
+mod tsc;
 pub mod udp_socket;
 pub mod uring;

@@ -2,9 +2,9 @@
 
 use maser_core::snapshot::Snapshot;
 use maser_sys::alloc_count::{CountingAllocator, allocations_in, allocations_on_all_threads};
-use maser_sys::clock;
 use maser_sys::counter::Counter;
 use maser_sys::snapshot_cell::snapshot_cell;
+use maser_sys::{calibration, clock};
 use std::hint::black_box;
 
 #[global_allocator]
@@ -34,7 +34,7 @@ fn a_worker_counts_its_own_and_the_sum_has_them_all() {
 #[test]
 fn the_packet_path_allocates_nothing() {
     let (mut writer, reader) = snapshot_cell(&Snapshot::UNKNOWN);
-    for counter in [Counter::choose(&[]).counter, Counter::monotonic_raw()] {
+    for counter in [calibration::choose(&[]).counter, Counter::monotonic_raw()] {
         let work = || {
             writer.publish(&Snapshot::UNKNOWN);
             (counter.now(), clock::reading(&counter), reader.read())

@@ -2,7 +2,7 @@
 
 use maser_core::snapshot::{Growth, STRATUM_UNSYNCHRONISED, Snapshot};
 use maser_core::time::{Instant, Leap, LeapWindow, Line, NtpShort, NtpTimestamp, Rate, Span, Ticks};
-use maser_sys::clock::{self, KernelClock};
+use maser_sys::kernel_clock::{self, KernelClock};
 use maser_sys::snapshot_cell::{Lapped, Reader, snapshot_cell};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -75,9 +75,9 @@ fn stress(pause: Option<Duration>) -> (Vec<Counts>, u32) {
     thread::scope(|scope| {
         let readers: Vec<_> =
             (0..READERS).map(|_| scope.spawn(move || read_until(stopped, &reader.clone()))).collect();
-        let start_ns = clock::read(KernelClock::Monotonic);
+        let start_ns = kernel_clock::read(KernelClock::Monotonic);
         let mut published = 0;
-        while clock::read(KernelClock::Monotonic) - start_ns < RUN_NS
+        while kernel_clock::read(KernelClock::Monotonic) - start_ns < RUN_NS
             && !readers.iter().any(|r| r.is_finished())
         {
             published += 1;

@@ -3,8 +3,10 @@
 
 use maser_core::snapshot::Snapshot;
 use maser_core::time::{Instant, LeapWindow, Line, NtpTimestamp, Span, StampConverter};
-use maser_sys::clock::{self, BRACKET_TRIES, KernelClock};
-use maser_sys::counter::{Counter, CounterKind, Refusal};
+use maser_sys::calibration::{self, Refusal};
+use maser_sys::clock::{self, BRACKET_TRIES};
+use maser_sys::counter::{Counter, CounterKind};
+use maser_sys::kernel_clock::{self, KernelClock};
 use maser_sys::snapshot_cell::snapshot_cell;
 use std::hint::black_box;
 use std::time::Duration;
@@ -13,14 +15,14 @@ const CLOCKS: [KernelClock; 4] =
     [KernelClock::Realtime, KernelClock::Monotonic, KernelClock::MonotonicRaw, KernelClock::Tai];
 
 fn counters() -> [Counter; 2] {
-    [Counter::choose(&[]).counter, Counter::monotonic_raw()]
+    [calibration::choose(&[]).counter, Counter::monotonic_raw()]
 }
 
 #[test]
 fn the_choice_says_what_was_measured() {
-    let before_ns = clock::read(KernelClock::Monotonic);
-    let choice = Counter::choose(&[]);
-    let took_ns = clock::read(KernelClock::Monotonic) - before_ns;
+    let before_ns = kernel_clock::read(KernelClock::Monotonic);
+    let choice = calibration::choose(&[]);
+    let took_ns = kernel_clock::read(KernelClock::Monotonic) - before_ns;
     println!("{choice}; precision 2^{} s; took {} ms", choice.counter.precision(), took_ns / 1_000_000);
     assert_eq!(choice.tsc.is_ok(), choice.counter.kind() == CounterKind::Tsc);
     assert!((-30..=-10).contains(&choice.counter.precision()));
@@ -29,7 +31,7 @@ fn the_choice_says_what_was_measured() {
 
 #[test]
 fn a_core_that_is_not_there_leaves_the_raw_clock() {
-    let choice = Counter::choose(&[0, 1_000]);
+    let choice = calibration::choose(&[0, 1_000]);
     assert_eq!(choice.counter.kind(), CounterKind::MonotonicRaw);
     assert!(
         matches!(
@@ -59,9 +61,9 @@ fn the_nominal_rate_keeps_pace_with_the_raw_clock() {
 fn a_bracket_holds_the_moment_it_claims() {
     for counter in counters() {
         for kernel_clock in CLOCKS {
-            let (before_ns, before) = (clock::read(kernel_clock), counter.now_ordered());
+            let (before_ns, before) = (kernel_clock::read(kernel_clock), counter.now_ordered());
             let bracket = clock::bracket(&counter, kernel_clock);
-            let (after, after_ns) = (counter.now_ordered(), clock::read(kernel_clock));
+            let (after, after_ns) = (counter.now_ordered(), kernel_clock::read(kernel_clock));
             assert!((before_ns..=after_ns).contains(&bracket.nanos), "{kernel_clock:?}");
             assert!(bracket.ticks.since(before) >= 0 && after.since(bracket.ticks) >= 0, "{kernel_clock:?}");
         }
@@ -117,7 +119,7 @@ fn figures() {
         let per_read = |name: &str, ns: f64| println!("  {name:<44} {ns:8.1} ns");
         per_read("now", timed(|| counter.now()));
         per_read("now_ordered", timed(|| counter.now_ordered()));
-        per_read("read(REALTIME)", timed(|| clock::read(KernelClock::Realtime)));
+        per_read("read(REALTIME)", timed(|| kernel_clock::read(KernelClock::Realtime)));
         per_read("reading", timed(|| clock::reading(&counter)));
         per_read("bracket(REALTIME)", timed(|| clock::bracket(&counter, KernelClock::Realtime)));
         for kernel_clock in CLOCKS {
@@ -160,11 +162,11 @@ fn stamp(counter: &Counter, reader: &maser_sys::snapshot_cell::Reader) -> NtpTim
 fn timed<T>(mut call: impl FnMut() -> T) -> f64 {
     const CALLS: i64 = 200_000;
     let runs = (0..9).map(|_| {
-        let start_ns = clock::read(KernelClock::MonotonicRaw);
+        let start_ns = kernel_clock::read(KernelClock::MonotonicRaw);
         for _ in 0..CALLS {
             black_box(call());
         }
-        clock::read(KernelClock::MonotonicRaw) - start_ns
+        kernel_clock::read(KernelClock::MonotonicRaw) - start_ns
     });
     runs.min().unwrap_or(0) as f64 / CALLS as f64
 }

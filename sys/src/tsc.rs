@@ -15,14 +15,18 @@ pub struct KernelView {
 const STEADY_FLAGS: [&str; 2] = ["constant_tsc", "nonstop_tsc"];
 
 impl KernelView {
-    /// Reads it.
+    /// Reads all of it. The processor flags are long on a machine with many cores, and older kernels interrupt each
+    /// core to write them: once, at the start.
     #[must_use]
     pub fn read() -> Self {
+        Self { cpuinfo: fs::read_to_string("/proc/cpuinfo").ok(), ..Self::read_clocksources() }
+    }
+
+    /// Reads what may change while a server runs.
+    #[must_use]
+    pub fn read_clocksources() -> Self {
         let clocksources = "/sys/devices/system/clocksource/clocksource0/available_clocksource";
-        Self {
-            available_clocksources: fs::read_to_string(clocksources).ok(),
-            cpuinfo: fs::read_to_string("/proc/cpuinfo").ok(),
-        }
+        Self { available_clocksources: fs::read_to_string(clocksources).ok(), cpuinfo: None }
     }
 
     /// Whether something that could be read speaks against the TSC; what can't be read (a container's mounts)
@@ -50,16 +54,16 @@ mod instructions {
     const POWER_LEAF: u32 = 0x8000_0007;
     const INVARIANT_TSC: u32 = 1 << 8;
 
-    pub(in super::super) fn is_present() -> bool {
+    pub(crate) fn is_present() -> bool {
         true
     }
 
-    pub(in super::super) fn is_invariant() -> bool {
+    pub(crate) fn is_invariant() -> bool {
         __cpuid(0x8000_0000).eax >= POWER_LEAF && __cpuid(POWER_LEAF).edx & INVARIANT_TSC != 0
     }
 
     #[inline]
-    pub(in super::super) fn read() -> u64 {
+    pub(crate) fn read() -> u64 {
         // SAFETY: every x86-64 processor has RDTSC, and nothing in this process forbids it (PR_SET_TSC).
         unsafe { _rdtsc() }
     }
@@ -68,7 +72,7 @@ mod instructions {
     /// the reading is after all that comes before it. It needs no fence behind it to be before a store, which
     /// retires in order, nor before a read through the vDSO, which begins with a fence of its own.
     #[inline]
-    pub(in super::super) fn read_ordered() -> u64 {
+    pub(crate) fn read_ordered() -> u64 {
         // SAFETY: every x86-64 processor has SSE2, of which LFENCE is part.
         unsafe { _mm_lfence() };
         read()
@@ -78,26 +82,26 @@ mod instructions {
 /// Without a TSC no counter of that kind is ever made; it would read `CLOCK_MONOTONIC_RAW`.
 #[cfg(not(target_arch = "x86_64"))]
 mod instructions {
-    use crate::clock::{self, KernelClock};
+    use crate::kernel_clock::{self, KernelClock};
 
-    pub(in super::super) fn is_present() -> bool {
+    pub(crate) fn is_present() -> bool {
         false
     }
 
-    pub(in super::super) fn is_invariant() -> bool {
+    pub(crate) fn is_invariant() -> bool {
         false
     }
 
-    pub(in super::super) fn read() -> u64 {
-        clock::read(KernelClock::MonotonicRaw).cast_unsigned()
+    pub(crate) fn read() -> u64 {
+        kernel_clock::read(KernelClock::MonotonicRaw).cast_unsigned()
     }
 
-    pub(in super::super) fn read_ordered() -> u64 {
+    pub(crate) fn read_ordered() -> u64 {
         read()
     }
 }
 
-pub(super) use instructions::{is_invariant, is_present, read, read_ordered};
+pub(crate) use instructions::{is_invariant, is_present, read, read_ordered};
 
 #[cfg(test)]
 mod tests {

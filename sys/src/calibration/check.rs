@@ -7,8 +7,11 @@
 //! - core against core by passing a word to and fro, as NTP does between hosts: an offset between two cores shows
 //!   whatever the kernel's clock is made from.
 
-use super::{Counter, CounterKind, KernelView, Refusal, tsc};
-use crate::clock::{self, Bracket, KernelClock};
+use super::Refusal;
+use crate::clock::{self, Bracket};
+use crate::counter::{Counter, CounterKind};
+use crate::kernel_clock::{self, KernelClock};
+use crate::tsc::{self, KernelView};
 use crossbeam_utils::CachePadded;
 use maser_core::time::{Instant, Line, Rate, Span, Ticks};
 use std::fmt;
@@ -157,7 +160,7 @@ pub(super) fn tsc_agreement(cores: &[usize]) -> Result<Agreement, Refusal> {
 fn measure(cores: &[usize]) -> Result<Vec<CoreReadings>, Refusal> {
     let refused = |core, error| Refusal::Core { core, error };
     let bracket = |core| on_core(core, bracket_tsc).ok_or(refused(core, CoreError::Unavailable));
-    let window_start_ns = clock::read(KernelClock::Monotonic);
+    let window_start_ns = kernel_clock::read(KernelClock::Monotonic);
     let mut readings = Vec::with_capacity(cores.len());
     for &core in cores {
         let start = bracket(core)?;
@@ -169,7 +172,7 @@ fn measure(cores: &[usize]) -> Result<Vec<CoreReadings>, Refusal> {
             other.ahead = Some(ahead);
         }
     }
-    let spent_ns = clock::read(KernelClock::Monotonic).saturating_sub(window_start_ns).unsigned_abs();
+    let spent_ns = kernel_clock::read(KernelClock::Monotonic).saturating_sub(window_start_ns).unsigned_abs();
     thread::sleep(WINDOW.saturating_sub(Duration::from_nanos(spent_ns)));
     for reading in &mut readings {
         reading.end = bracket(reading.core)?;
@@ -263,12 +266,12 @@ struct Deadline {
 
 impl Deadline {
     fn start() -> Self {
-        Self { start_ns: clock::read(KernelClock::Monotonic) }
+        Self { start_ns: kernel_clock::read(KernelClock::Monotonic) }
     }
 
     /// Spins until `done`; none when time runs out.
     fn wait(&self, mut done: impl FnMut() -> bool) -> Option<()> {
-        while clock::read(KernelClock::Monotonic).saturating_sub(self.start_ns) < EXCHANGE_NS_MAX {
+        while kernel_clock::read(KernelClock::Monotonic).saturating_sub(self.start_ns) < EXCHANGE_NS_MAX {
             for _ in 0..SPINS_BETWEEN_LOOKS {
                 if done() {
                     return Some(());
