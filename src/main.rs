@@ -137,8 +137,12 @@ fn start_log(live_screen: bool) {
         .init();
 }
 
+/// A serial console often doesn't know its size.
+const TERMINAL_WIDTH_UNKNOWN: usize = 80;
+
 /// None if standard output isn't a terminal.
 fn terminal_width() -> Option<usize> {
-    let (width, _) = terminal_size::terminal_size_of(io::stdout())?;
-    Some(usize::from(width.0))
+    let terminal = io::stdout().is_terminal();
+    let width = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
+    terminal.then(|| width.filter(|width| *width > 0).unwrap_or(TERMINAL_WIDTH_UNKNOWN))
 }

@@ -43,8 +43,8 @@ impl Clocks for Counter {
 /// A blocked worker looks this often whether it should stop.
 const STOP_CHECKED_EVERY: Duration = Duration::from_millis(100);
 
-/// A stopping worker answers what is queued, in at most this many batches.
-const DRAIN_BATCHES_MAX: usize = 1_024;
+/// A stopping worker answers what is queued, but at most so many datagrams: more keep coming under a flood.
+const DRAIN_MAX: usize = 65_536;
 
 /// A batch whose worker was stopped for longer isn't sent: what its headers say was true when it was begun.
 const BATCH_AGE_MAX: Span = Span::from_nanos(100_000_000);
@@ -100,9 +100,11 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         while !stop.load(Ordering::Relaxed) {
             self.batch(wait)?;
         }
-        for _ in 0..DRAIN_BATCHES_MAX {
-            if self.batch(Wait::Poll)? == 0 {
-                break;
+        let mut drained = 0;
+        while drained < DRAIN_MAX {
+            match self.batch(Wait::Poll)? {
+                0 => break,
+                received => drained += received,
             }
         }
         Ok(())
