@@ -16,6 +16,8 @@ pub enum Event {
     Answered,
     /// A reply that says "unsynchronised" was handed to the kernel.
     AnsweredUnsynchronised,
+    /// A receive failed for a reason that passes: no memory, a signal of the network. The port went on.
+    ReceiveFailed,
     /// A reply was not sent because a queue was full.
     SendCongested,
     /// A reply was not sent because the kernel refused it: no route, a packet filter.
@@ -48,9 +50,10 @@ pub enum Event {
 
 impl Event {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Answered,
         Self::AnsweredUnsynchronised,
+        Self::ReceiveFailed,
         Self::SendCongested,
         Self::SendRefused,
         Self::Batch,
@@ -77,6 +80,7 @@ impl Event {
         match self {
             Self::Answered => "answered",
             Self::AnsweredUnsynchronised => "answered-unsynchronised",
+            Self::ReceiveFailed => "receive-failed",
             Self::SendCongested => "send-congested",
             Self::SendRefused => "send-refused",
             Self::Batch => "batches",

@@ -116,6 +116,7 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
     /// When the port has failed for good.
     pub fn batch(&mut self, wait: Wait) -> io::Result<usize> {
         let received = self.port.receive(wait)?;
+        self.counts.set(Event::ReceiveFailed, self.port.receive_failures());
         if received == 0 {
             return Ok(0);
         }

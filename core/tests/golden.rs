@@ -3,7 +3,7 @@
 mod corpus;
 mod oracle;
 
-use core::net::SocketAddr;
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use corpus::{Golden, requests};
 use maser_core::time::NtpTimestamp;
@@ -181,6 +181,28 @@ fn frames_that_are_not_ours_to_answer_get_silence() {
     assert_eq!(changed(&without, 5, 9), Some(DropReason::MissingUdpChecksum));
     let ours = Wrapping { source: ipv4.destination.clone(), source_port: 123, ..ipv4 };
     assert_eq!(changed(&ours, 5, 9), Some(DropReason::ReflectionLoop));
+}
+
+#[test]
+fn loopback_and_reserved_addresses_are_answered_by_a_socket_and_not_on_the_wire() {
+    let request = [&[0x23][..], &[0; 47]].concat();
+    let golden = requests().into_iter().find(|golden| golden.name == "chronyd").expect("in the corpus");
+    let [ipv4, _, ipv6] = wrappings(&golden);
+    for bad in ["127.0.0.1", "127.255.255.254", "240.0.0.1", "255.255.255.254"] {
+        let source: Ipv4Addr = bad.parse().expect("an address");
+        let from = Wrapping { source: source.octets().to_vec(), ..ipv4.clone() };
+        assert_eq!(changed(&from, 5, 9), Some(DropReason::BadSource), "{bad}");
+    }
+    let from = Wrapping { source: Ipv6Addr::LOCALHOST.octets().to_vec(), ..ipv6 };
+    assert_eq!(changed(&from, 5, 9), Some(DropReason::BadSource));
+    for good in ["126.255.255.255", "128.0.0.0", "223.255.255.255"] {
+        let source: Ipv4Addr = good.parse().expect("an address");
+        let from = Wrapping { source: source.octets().to_vec(), ..ipv4.clone() };
+        assert_eq!(changed(&from, 5, 9), None, "{good}");
+    }
+    for ours in [("127.0.0.2:5000", "127.0.0.1:123"), ("[::1]:5000", "[::1]:123")] {
+        assert!(parse_datagram(&request, &peer(ours.0, ours.1)).is_ok(), "{ours:?}");
+    }
 }
 
 #[test]

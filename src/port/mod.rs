@@ -14,14 +14,17 @@ pub trait Port {
     /// Makes the datagrams that are there the current batch, waiting as told for the first; gives their number.
     ///
     /// # Errors
-    /// Only what ends the port: errors of single datagrams and of the network pass.
+    /// Only what ends the port: errors of single datagrams, of the network and for want of memory pass.
     fn receive(&mut self, wait: Wait) -> io::Result<usize>;
+
+    /// How often a receive failed since the port was made, for a reason that may pass.
+    fn receive_failures(&self) -> u64;
 
     /// Datagram `index` of the current batch, for reading and for answering in place.
     fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]);
 
-    /// Sends replies from the buffers of their requests. `stamp` is called for each, in order, just before the
-    /// system call that sends it.
+    /// Sends replies from the buffers of their requests. `stamp` is called once for each, in order, just before the
+    /// system call that sends it; not for those that are given up because there is no room.
     ///
     /// # Errors
     /// Only what ends the port.
@@ -33,6 +36,9 @@ macro_rules! port {
         impl Port for $port {
             fn receive(&mut self, wait: Wait) -> io::Result<usize> {
                 self.receive(wait)
+            }
+            fn receive_failures(&self) -> u64 {
+                self.receive_failures()
             }
             fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]) {
                 self.datagram(index)

@@ -4,19 +4,22 @@
 //! calls. With several, they are asked in turn without blocking, starting after the one that was served last, and
 //! `ppoll` waits only when all were empty. A batch comes from one socket.
 
+mod memory;
+
 use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use libc::{c_uint, iovec, mmsghdr, pollfd};
+use libc::{c_uint, pollfd};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::datagram::{
-    Arrival, BATCH_MAX, CONTROL_LENGTH, Filled, NAME_ROOM, Outgoing, PAYLOAD_LENGTH_MAX, RETRIES_MAX,
-    ReplyControl, SEND_CHUNK, Sent, SharedArray, Slot, Wait, empty_message, last_errno, passes,
+    Arrival, BATCH_MAX, Outgoing, RETRIES_MAX, SEND_CHUNK, Sent, Wait, ends_receiving, ends_sending,
+    is_congestion, last_errno,
 };
 use crate::udp_socket::UdpSocket;
+use memory::{Replies, Requests};
 
 /// Sockets that are read and written in batches by system call.
 pub struct MmsgPort {
@@ -24,27 +27,13 @@ pub struct MmsgPort {
     polls: Box<[pollfd]>,
     /// Whose datagrams the batch holds.
     current: usize,
-    /// How many datagrams the batch holds.
-    received: usize,
-    /// The kernel holds these during a receive or a send only.
-    slots: SharedArray<Slot>,
-    /// Where the headers say that payloads go: `vectors[i]` is the payload of `slots[i]`.
-    #[expect(dead_code, reason = "the headers point at it")]
-    vectors: SharedArray<iovec>,
-    headers: Box<[mmsghdr]>,
+    requests: Requests,
     replies: Replies,
     /// `SO_RCVTIMEO` as it was last set, with a single socket.
     timeout: Option<Duration>,
+    receive_failures: u64,
 }
 
-/// The headers of one chunk of replies; pointed at the slots for each call.
-struct Replies {
-    headers: [mmsghdr; SEND_CHUNK],
-    vectors: [iovec; SEND_CHUNK],
-    controls: [ReplyControl; SEND_CHUNK],
-}
-
-const NO_VECTOR: iovec = iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
 const NO_TIMEOUT: *mut libc::timespec = std::ptr::null_mut();
 
 impl MmsgPort {
@@ -56,94 +45,90 @@ impl MmsgPort {
         if sockets.is_empty() || batch == 0 || batch > BATCH_MAX {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let mut slots = SharedArray::<Slot>::new(batch);
-        let mut vectors = SharedArray::<iovec>::new(batch);
-        let mut headers = vec![empty_header(); batch].into_boxed_slice();
-        for (index, header) in headers.iter_mut().enumerate() {
-            // SAFETY: no call is under way, so the kernel holds no slot.
-            let slot = unsafe { slots.get_mut(index) };
-            // SAFETY: no call is under way, so the kernel holds no vector.
-            let vector = unsafe { vectors.get_mut(index) };
-            *vector = iovec { iov_base: slot.payload.as_mut_ptr().cast(), iov_len: PAYLOAD_LENGTH_MAX };
-            header.msg_hdr.msg_name = slot.name.as_mut_ptr().cast();
-            header.msg_hdr.msg_control = slot.control.as_mut_ptr().cast();
-            header.msg_hdr.msg_iov = vector;
-            header.msg_hdr.msg_iovlen = 1;
-            make_room(header);
-        }
         let polls =
             sockets.iter().map(|socket| pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 });
         Ok(Self {
             polls: polls.collect(),
             sockets: sockets.into(),
             current: 0,
-            received: 0,
-            slots,
-            vectors,
-            headers,
-            replies: Replies {
-                headers: [empty_header(); SEND_CHUNK],
-                vectors: [NO_VECTOR; SEND_CHUNK],
-                controls: [ReplyControl::NONE; SEND_CHUNK],
-            },
+            requests: Requests::new(batch),
+            replies: Replies::new(),
             timeout: None,
+            receive_failures: 0,
         })
     }
 
     /// Takes a new batch in the place of the last; how many datagrams it holds.
     ///
-    /// None after a timeout, a signal, or more errors of the network than are worth trying.
+    /// None after a timeout, a signal, or more errors of the network than are worth trying: these are
+    /// [counted](Self::receive_failures), and a receive that may block pauses after them.
     ///
     /// # Errors
-    /// Only what going on can't mend: the sockets aren't what they were.
+    /// Only what going on can't mend: the sockets aren't what they were, or a filter refuses the call.
     pub fn receive(&mut self, wait: Wait) -> io::Result<usize> {
-        for header in &mut self.headers[..self.received] {
-            make_room(header);
-        }
-        self.received = 0;
-        match wait {
-            Wait::Until(limit) if !limit.is_zero() && self.sockets.len() == 1 => {
+        let failures = self.receive_failures;
+        self.requests.clear();
+        match wait.limit() {
+            Some(limit) if self.sockets.len() == 1 => {
                 self.set_timeout(limit)?;
-                self.receive_from(0, libc::MSG_WAITFORONE)
+                self.receive_from(0, libc::MSG_WAITFORONE)?;
             }
-            Wait::Until(limit) if !limit.is_zero() => {
-                let received = self.receive_in_turn()?;
-                if received > 0 || !self.poll(limit)? { Ok(received) } else { self.receive_in_turn() }
+            Some(limit) => {
+                self.receive_in_turn(|_| true)?;
+                if self.requests.received() == 0 && self.poll(limit)? {
+                    self.receive_in_turn(|poll| poll.revents != 0)?;
+                }
             }
-            Wait::Poll | Wait::Until(_) => self.receive_in_turn(),
+            None => self.receive_in_turn(|_| true)?,
         }
+        let received = self.requests.received();
+        if received == 0 && self.receive_failures > failures {
+            wait.pause_after_failure();
+        }
+        Ok(received)
     }
 
-    /// The first non-empty socket after the last that was served.
-    fn receive_in_turn(&mut self) -> io::Result<usize> {
+    /// How often a receive failed for a reason that may pass, such as a lack of memory.
+    #[must_use]
+    pub const fn receive_failures(&self) -> u64 {
+        self.receive_failures
+    }
+
+    /// The first non-empty socket after the last that was served, of those that `may_have` something.
+    fn receive_in_turn(&mut self, may_have: impl Fn(&pollfd) -> bool) -> io::Result<()> {
         for step in 1..=self.sockets.len() {
             let socket = (self.current + step) % self.sockets.len();
-            if self.receive_from(socket, libc::MSG_DONTWAIT)? > 0 {
-                break;
+            if may_have(&self.polls[socket]) {
+                self.receive_from(socket, libc::MSG_DONTWAIT)?;
+                if self.requests.received() > 0 {
+                    break;
+                }
             }
         }
-        Ok(self.received)
+        Ok(())
     }
 
-    fn receive_from(&mut self, socket: usize, flags: i32) -> io::Result<usize> {
+    fn receive_from(&mut self, socket: usize, flags: i32) -> io::Result<()> {
         let fd = self.sockets[socket].as_raw_fd();
-        let (headers, length) = (self.headers.as_mut_ptr(), vector_length(self.headers.len()));
+        let headers = self.requests.clear();
+        let length = vector_length(headers.len());
         for _ in 0..RETRIES_MAX {
             // SAFETY: `headers` are `length` initialised headers whose pointers lead to slots and vectors of this
-            // port, alive as long as it is, with the lengths that `make_room` set; nothing borrows a slot, since a
-            // borrow would hold `self`.
-            let received = unsafe { libc::recvmmsg(fd, headers, length, flags, NO_TIMEOUT) };
+            // port, alive as long as it is, with the lengths that `clear` set; nothing borrows a slot, since a borrow
+            // would hold `self`.
+            let received = unsafe { libc::recvmmsg(fd, headers.as_mut_ptr(), length, flags, NO_TIMEOUT) };
             if let Ok(received) = usize::try_from(received) {
-                (self.current, self.received) = (socket, received);
-                return Ok(received);
+                self.current = socket;
+                self.requests.fill(received);
+                return Ok(());
             }
             match last_errno() {
-                libc::EAGAIN | libc::EINTR => return Ok(0),
-                errno if passes(errno) => {}
-                errno => return Err(io::Error::from_raw_os_error(errno)),
+                libc::EAGAIN | libc::EINTR => return Ok(()),
+                errno if ends_receiving(errno) => return Err(io::Error::from_raw_os_error(errno)),
+                _ => self.receive_failures += 1,
             }
         }
-        Ok(0)
+        Ok(())
     }
 
     fn set_timeout(&mut self, limit: Duration) -> io::Result<()> {
@@ -170,8 +155,14 @@ impl MmsgPort {
         match ready {
             0 => Ok(false),
             1.. => Ok(true),
-            _ if last_errno() == libc::EINTR => Ok(false),
-            _ => Err(io::Error::last_os_error()),
+            _ => match last_errno() {
+                libc::EINTR => Ok(false),
+                errno if ends_receiving(errno) => Err(io::Error::from_raw_os_error(errno)),
+                _ => {
+                    self.receive_failures += 1;
+                    Ok(false)
+                }
+            },
         }
     }
 
@@ -181,30 +172,18 @@ impl MmsgPort {
     /// If the batch has no such datagram.
     pub fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]) {
         let bound = self.sockets[self.current].address();
-        let filled = self.filled(index);
-        // SAFETY: no call is under way, so the kernel holds no slot.
-        unsafe { self.slots.get_mut(index) }.datagram(filled, bound)
-    }
-
-    fn filled(&self, index: usize) -> Filled {
-        assert!(index < self.received, "datagram {index} of {}", self.received);
-        let header = &self.headers[index];
-        Filled {
-            name: usize::try_from(header.msg_hdr.msg_namelen).unwrap_or(0),
-            control: header.msg_hdr.msg_controllen,
-            payload: usize::try_from(header.msg_len).unwrap_or(usize::MAX),
-            flags: header.msg_hdr.msg_flags,
-        }
+        let (filled, slot) = self.requests.datagram(index);
+        slot.datagram(filled, bound)
     }
 
     /// Sends replies in place of the datagrams that they answer, from the addresses that were asked.
     ///
-    /// `stamp` writes the transmit stamp of a reply, in a chunk of at most [`SEND_CHUNK`] just before the chunk's system
-    /// call. It is called again for a reply that was left over because one before it in its chunk failed: the last
-    /// call counts.
+    /// `stamp` writes the transmit stamp of a reply, once, in a chunk of at most [`SEND_CHUNK`] just before the chunk's
+    /// system call. It isn't called for replies that are given up because there was no room for those before them.
     ///
     /// # Errors
-    /// Only what going on can't mend. A reply that can't leave is counted, and the next one is sent.
+    /// Only what going on can't mend. A reply that can't leave is counted, and the next one is sent; for want of room
+    /// all that are left are counted.
     ///
     /// # Panics
     /// If the batch has no such datagram, or a reply is longer than its request.
@@ -213,78 +192,53 @@ impl MmsgPort {
         replies: &[Outgoing],
         mut stamp: impl FnMut(usize, &mut [u8]),
     ) -> io::Result<Sent> {
+        let wildcard = self.sockets[self.current].is_wildcard();
         let mut sent = Sent::default();
-        let mut rest = replies;
+        for chunk in replies.chunks(SEND_CHUNK) {
+            for (position, reply) in chunk.iter().enumerate() {
+                self.replies.prepare(position, *reply, &mut self.requests, wildcard, &mut stamp);
+            }
+            if !self.send_chunk(chunk.len(), &mut sent)? {
+                sent.congested = replies.len() - sent.sent - sent.refused;
+                break;
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Sends the first `count` prepared replies; false if there was no room for all of them.
+    ///
+    /// What follows one that failed goes with the stamp that it has: it is no older than a chunk's sends.
+    fn send_chunk(&mut self, count: usize, sent: &mut Sent) -> io::Result<bool> {
+        let fd = self.sockets[self.current].as_raw_fd();
+        let mut rest = &mut self.replies.headers()[..count];
         let mut interruptions = 0;
         while !rest.is_empty() {
-            let chunk = &rest[..rest.len().min(SEND_CHUNK)];
-            for (position, reply) in chunk.iter().enumerate() {
-                self.prepare(position, *reply, &mut stamp);
-            }
-            let done = match self.send_prepared(chunk.len()) {
-                Ok(count) => {
-                    sent.sent += count;
-                    count
+            let length = vector_length(rest.len());
+            // SAFETY: `prepare` has pointed the headers at slots, vectors and controls of this port, which don't move
+            // or change before the call returns.
+            let taken = unsafe { libc::sendmmsg(fd, rest.as_mut_ptr(), length, libc::MSG_DONTWAIT) };
+            let done = match usize::try_from(taken).map_err(|_| last_errno()) {
+                Ok(taken) => {
+                    sent.sent += taken;
+                    taken
                 }
                 Err(libc::EINTR) if interruptions < RETRIES_MAX => {
                     interruptions += 1;
                     0
                 }
-                Err(errno) if passes(errno) || errno == libc::EINVAL || errno == libc::EACCES => {
-                    // The first of the chunk is what failed; a source port of 0 is EINVAL, a broadcast address EACCES.
-                    sent.count_failure(errno);
+                Err(errno) if is_congestion(errno) => return Ok(false),
+                Err(errno) if ends_sending(errno) => return Err(io::Error::from_raw_os_error(errno)),
+                Err(_) => {
+                    // The first is what failed.
+                    sent.refused += 1;
                     1
                 }
-                Err(errno) => return Err(io::Error::from_raw_os_error(errno)),
             };
-            rest = &rest[done..];
+            rest = &mut rest[done..];
         }
-        Ok(sent)
+        Ok(true)
     }
-
-    fn prepare(&mut self, position: usize, reply: Outgoing, stamp: &mut impl FnMut(usize, &mut [u8])) {
-        let (index, length) = (usize::from(reply.index), usize::from(reply.length));
-        let filled = self.filled(index);
-        assert!(length <= filled.payload, "a reply of {length} octets to a request of {}", filled.payload);
-        // SAFETY: no call is under way, so the kernel holds no slot.
-        let slot = unsafe { self.slots.get_mut(index) };
-        let header = &mut self.replies.headers[position].msg_hdr;
-        let vector = &mut self.replies.vectors[position];
-        let control = &mut self.replies.controls[position];
-        *control = if self.sockets[self.current].is_wildcard() {
-            slot.reply_control(filled)
-        } else {
-            ReplyControl::NONE
-        };
-        control.attach(header);
-        stamp(index, &mut slot.payload[..length]);
-        *vector = iovec { iov_base: slot.payload.as_mut_ptr().cast(), iov_len: length };
-        header.msg_name = slot.name.as_mut_ptr().cast();
-        header.msg_namelen = self.headers[index].msg_hdr.msg_namelen;
-        header.msg_iov = vector;
-        header.msg_iovlen = 1;
-    }
-
-    /// How many of the first `count` prepared replies left, or why the first did not.
-    fn send_prepared(&mut self, count: usize) -> Result<usize, i32> {
-        let fd = self.sockets[self.current].as_raw_fd();
-        let headers = self.replies.headers.as_mut_ptr();
-        // SAFETY: `prepare` has pointed the first `count` headers at slots, vectors and controls of this port, which
-        // don't move or change before the call returns.
-        let sent = unsafe { libc::sendmmsg(fd, headers, vector_length(count), libc::MSG_DONTWAIT) };
-        usize::try_from(sent).map_err(|_| last_errno())
-    }
-}
-
-/// Tells the kernel how much it may write; it overwrites these with how much it wrote.
-const fn make_room(header: &mut mmsghdr) {
-    header.msg_hdr.msg_namelen = NAME_ROOM;
-    header.msg_hdr.msg_controllen = CONTROL_LENGTH;
-    header.msg_hdr.msg_flags = 0;
-}
-
-const fn empty_header() -> mmsghdr {
-    mmsghdr { msg_hdr: empty_message(), msg_len: 0 }
 }
 
 fn vector_length(count: usize) -> c_uint {

@@ -38,7 +38,6 @@ use books::{Books, Received, SEND};
 pub use error::UringError;
 pub use ledger::Buffers;
 use ledger::Holder;
-use memory::Memory;
 
 /// The most sockets of a port: listen addresses, not workers.
 pub const SOCKETS_MAX: usize = 256;
@@ -55,8 +54,9 @@ const GROUP: u16 = 0;
 const SYNC_CANCEL: u8 = 24;
 const UNREGISTER_FILES: u8 = 3;
 
-/// A closing port waits this long for the kernel to let go of its memory.
-const CANCEL_LIMIT_S: u64 = 1;
+/// A closing port waits this long for the kernel to let go of its memory, [`RETRIES_MAX`] times: a second in all.
+const CANCEL_LIMIT_NS: u32 = 125_000_000;
+const _: () = assert!(CANCEL_LIMIT_NS as usize * RETRIES_MAX == 1_000_000_000);
 
 /// Sockets that are read and written through one io_uring.
 pub struct UringPort {
@@ -66,7 +66,10 @@ pub struct UringPort {
     sockets: Box<[UdpSocket]>,
     /// The current batch.
     batch: Vec<Received>,
-    layout: Box<libc::msghdr>,
+    /// How many datagrams it holds at most.
+    batch_max: usize,
+    /// Whose receive is armed first: each socket's in turn, so that none takes all buffers.
+    first_armed: usize,
 }
 
 impl UringPort {
@@ -86,7 +89,8 @@ impl UringPort {
             books: ManuallyDrop::new(books),
             sockets: sockets.into(),
             batch: Vec::with_capacity(batch),
-            layout: Box::new(Memory::layout()),
+            batch_max: batch,
+            first_armed: 0,
         };
         port.arm();
         port.enter(0, EnterFlags::GETEVENTS, None).map_err(UringError::of("receiving", "6.1"))?;
@@ -99,32 +103,42 @@ impl UringPort {
 
     /// Takes a new batch in the place of the last; how many datagrams it holds.
     ///
-    /// None after a timeout, a signal, or an error of the network.
+    /// None after a timeout, a signal, or an error of the network: these are [counted](Self::receive_failures), and a
+    /// receive that may block pauses after them.
     ///
     /// # Errors
-    /// Only what going on can't mend: the ring or the sockets aren't what they were.
+    /// Only what going on can't mend: the ring or the sockets aren't what they were, or a filter refuses a call.
     pub fn receive(&mut self, wait: Wait) -> io::Result<usize> {
+        let failures = self.books.receive_failures;
         self.books.give_back(&mut self.batch);
         self.reap();
         if self.books.waiting.is_empty() {
             self.arm();
-            match wait {
-                Wait::Until(limit) if !limit.is_zero() => {
-                    self.enter(1, EnterFlags::GETEVENTS, Some(limit))?
-                }
-                Wait::Poll | Wait::Until(_) => self.poll()?,
-            }
+            let entered = match wait.limit() {
+                Some(limit) => self.enter(1, EnterFlags::GETEVENTS, Some(limit))?,
+                None => self.poll()?,
+            };
+            self.books.receive_failures += u64::from(!entered);
             self.reap();
         }
         if let Some(errno) = self.books.fault {
             return Err(io::Error::from_raw_os_error(errno));
         }
-        while self.batch.len() < self.batch.capacity()
+        while self.batch.len() < self.batch_max
             && let Some(received) = self.books.waiting.pop_front()
         {
             self.batch.push(received);
         }
+        if self.batch.is_empty() && self.books.receive_failures > failures {
+            wait.pause_after_failure();
+        }
         Ok(self.batch.len())
+    }
+
+    /// How often a receive failed for a reason that may pass, such as a lack of memory.
+    #[must_use]
+    pub fn receive_failures(&self) -> u64 {
+        self.books.receive_failures
     }
 
     /// Datagram `index` of the current batch: what is known of it, and its payload.
@@ -142,8 +156,9 @@ impl UringPort {
 
     /// Sends replies in place of the datagrams that they answer, from the addresses that were asked.
     ///
-    /// `stamp` writes the transmit stamp of a reply, in a chunk of at most [`SEND_CHUNK`] just before the chunk's system
-    /// call.
+    /// `stamp` writes the transmit stamp of a reply, once, in a chunk of at most [`SEND_CHUNK`] just before the chunk's
+    /// system call. It isn't called for replies that are given up because there is no room for them. A reply that the
+    /// kernel doesn't take in that call never leaves, since its stamp would be wrong.
     ///
     /// # Errors
     /// Only what going on can't mend. A reply that can't leave is counted, and the next one is sent.
@@ -165,11 +180,11 @@ impl UringPort {
                 self.queue(*reply, &mut stamp);
             }
             if chunks.peek().is_some() {
-                self.submit(EnterFlags::empty())?;
+                self.submit(chunk, EnterFlags::empty())?;
             } else {
                 // Behind the sends, so that no receive delays a stamped reply.
                 self.arm();
-                self.submit(EnterFlags::GETEVENTS)?;
+                self.submit(chunk, EnterFlags::GETEVENTS)?;
             }
         }
         self.reap();
@@ -202,8 +217,8 @@ impl UringPort {
             let message = unsafe { books.memory.reply(buffer, length) };
             opcode::SendMsg::new(file, message).flags(DONT_WAIT).build()
         } else {
-            opcode::Send::new(file, slot.payload.as_ptr(), u32::from(reply.length))
-                .dest_addr(slot.name.as_ptr().cast())
+            opcode::Send::new(file, books.memory.payload(buffer), u32::from(reply.length))
+                .dest_addr(books.memory.name(buffer))
                 .dest_addr_len(filled.name_length())
                 .flags(libc::MSG_DONTWAIT)
                 .build()
@@ -213,14 +228,16 @@ impl UringPort {
 
     /// Queues a receive for each socket that has none.
     fn arm(&mut self) {
-        for socket in 0..self.sockets.len() {
+        let sockets = self.sockets.len();
+        for socket in (self.first_armed..sockets).chain(0..self.first_armed) {
             if !self.books.armed[socket] {
                 self.books.armed[socket] = true;
-                let (file, layout) = (Fixed(small(socket)), &raw const *self.layout);
+                let (file, layout) = (Fixed(small(socket)), self.books.memory.layout());
                 let receive = opcode::RecvMsgMulti::new(file, layout, GROUP).build();
                 self.push(&receive.user_data(u64::from(small(socket))));
             }
         }
+        self.first_armed = (self.first_armed + 1) % sockets;
     }
 
     fn push(&mut self, entry: &Entry) {
@@ -231,27 +248,41 @@ impl UringPort {
         assert!(pushed.is_ok(), "the queue has room for a chunk and a receive for each socket");
     }
 
-    /// Hands what is queued to the kernel.
-    fn submit(&mut self, flags: EnterFlags) -> io::Result<()> {
+    /// Hands what is queued to the kernel, with a chunk's replies; what it doesn't take of these never leaves.
+    fn submit(&mut self, chunk: &[Outgoing], flags: EnterFlags) -> io::Result<()> {
         for _ in 0..RETRIES_MAX {
             self.enter(0, flags, None)?;
             if self.ring.submission().is_empty() {
-                break;
+                return Ok(());
             }
-            // What is left over goes with the next submission: late, but counted when it completes.
         }
+        self.void(chunk);
         Ok(())
     }
 
+    /// Makes those of a chunk's replies fail that the kernel didn't take: they stay in the queue, and their stamps would
+    /// be wrong when it is taken. Their completions count them.
+    fn void(&mut self, chunk: &[Outgoing]) {
+        self.reap();
+        for reply in chunk {
+            let Received { buffer, .. } = self.batch[usize::from(reply.index)];
+            if self.books.ledger.holder(buffer) == Holder::Sending {
+                // SAFETY: what the kernel took has completed, since no send waits; this is still in the queue.
+                unsafe { self.books.memory.void(buffer) };
+            }
+        }
+    }
+
     /// Runs the receives that are due, if there are any or something is queued.
-    fn poll(&mut self) -> io::Result<()> {
+    fn poll(&mut self) -> io::Result<bool> {
         let queue = self.ring.submission();
         let due = queue.taskrun() || queue.cq_overflow() || !queue.is_empty();
         drop(queue);
-        if due { self.enter(0, EnterFlags::GETEVENTS, None) } else { Ok(()) }
+        if due { self.enter(0, EnterFlags::GETEVENTS, None) } else { Ok(true) }
     }
 
-    fn enter(&mut self, want: u32, flags: EnterFlags, limit: Option<Duration>) -> io::Result<()> {
+    /// Submits what is queued and runs what is due; false if the kernel couldn't, for want of memory.
+    fn enter(&mut self, want: u32, flags: EnterFlags, limit: Option<Duration>) -> io::Result<bool> {
         let queued = u32::try_from(self.ring.submission().len()).unwrap_or(0);
         let timespec = limit.map(Timespec::from);
         let args = timespec.as_ref().map(|limit| SubmitArgs::new().timespec(limit));
@@ -260,9 +291,8 @@ impl UringPort {
         // `EXT_ARG` announces and lives to the end of the call, and without that flag there is none.
         let entered = unsafe { self.ring.submitter().enter(queued, want, flags.bits(), args.as_ref()) };
         match entered.map_err(|error| error.raw_os_error()) {
-            Ok(_) | Err(Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM)) => {
-                Ok(())
-            }
+            Ok(_) | Err(Some(libc::ETIME | libc::EINTR)) => Ok(true),
+            Err(Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM)) => Ok(false),
             Err(errno) => Err(io::Error::from_raw_os_error(errno.unwrap_or_else(last_errno))),
         }
     }
@@ -276,7 +306,7 @@ impl UringPort {
 
     /// Ends all receives and sends; whether the kernel has let go of the memory.
     fn cancel_all(&mut self) -> bool {
-        let limit = Timespec::new().sec(CANCEL_LIMIT_S);
+        let limit = Timespec::new().nsec(CANCEL_LIMIT_NS);
         for _ in 0..RETRIES_MAX {
             // "None found" is an error too; what counts is which completions came.
             let _ = self.ring.submitter().register_sync_cancel(Some(limit), CancelBuilder::any());
@@ -297,7 +327,10 @@ impl UringPort {
         self.books.ledger.count()
     }
 
-    /// How often a receive ended and had to be armed again: an empty datagram or a lack of buffers ends one.
+    /// How often a receive ended and had to be armed again: a lack of buffers ends one, and so does an empty datagram.
+    ///
+    /// Whoever may send chooses how many are empty: batches of a flood hold 7 datagrams with one in eight empty, and a
+    /// single one with one in two. Sockets don't mind, a reason for them to come first.
     #[must_use]
     pub fn rearmed(&self) -> u64 {
         self.books.rearmed
@@ -389,7 +422,7 @@ mod tests {
     /// What the kernel answers to an operation.
     fn result(port: &mut UringPort, entry: &Entry) -> i32 {
         port.push(&entry.clone().user_data(SEND));
-        port.submit(EnterFlags::GETEVENTS).unwrap();
+        assert!(port.enter(0, EnterFlags::GETEVENTS, None).unwrap());
         port.ring.completion().next().expect("a completion").result()
     }
 

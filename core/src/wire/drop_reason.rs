@@ -35,7 +35,7 @@ macro_rules! drop_reasons {
 
 drop_reasons! {
     TooShort "too-short" "The datagram is shorter than the 48 octets of an NTP header.",
-    TooLong "too-long" "The datagram is longer than fits into one Ethernet frame.",
+    TooLong "too-long" "The datagram is longer than any request, above 1280 octets.",
     Unaligned "unaligned" "The datagram's length is no multiple of 4 octets.",
     Version "version" "The version is 0 or above 4.",
     ModeReserved "mode-reserved" "The mode is 0, which only NTPv1 clients on a port other than 123 may send.",
@@ -45,7 +45,7 @@ drop_reasons! {
     ModeControl "mode-control" "The mode is 6, control messages, which are never answered because they amplify.",
     ModePrivate "mode-private" "The mode is 7, ntpdc's private messages, which are never answered because they amplify.",
     NotUnicastDestination "not-unicast-destination" "The packet was sent to a broadcast, multicast or unspecified address.",
-    BadSource "bad-source" "The source address is broadcast, multicast or unspecified, or the source port is 0.",
+    BadSource "bad-source" "The source address is broadcast, multicast or unspecified, or in a frame loopback or reserved, or the source port is 0.",
     ReflectionLoop "reflection-loop" "The source is the very address and port that the packet was sent to.",
     UnknownKey "unknown-key" "The packet is authenticated with a symmetric key that this server doesn't have.",
     CryptoNak "crypto-nak" "The packet says that authentication failed, which is an answer and no request.",

@@ -12,9 +12,10 @@ use super::ntp::{self, Mode, NtpHeader, Version};
 use super::udp::Udp;
 use crate::time::NtpTimestamp;
 
-/// The longest datagram that is looked at: what fits into one Ethernet frame over IPv4. It bounds the walk through
-/// extension fields, too.
-pub const DATAGRAM_LENGTH_MAX: usize = 1472;
+/// The longest datagram that is looked at, in octets. A request with NTS and all eight cookie placeholders takes 1 KB;
+/// IPv6's least MTU carries 1232 octets of UDP payload; what is longer was fragmented and is no NTP request. It bounds
+/// the walk through extension fields, too, and the ports' buffers.
+pub const DATAGRAM_LENGTH_MAX: usize = 1280;
 
 /// NTP's well-known port: where NTPv1's servers send from.
 const NTP_PORT: u16 = 123;
@@ -149,6 +150,9 @@ pub fn parse_frame(frame: &[u8], service_port: u16) -> Result<Request, DropReaso
     if udp.destination_port() != service_port {
         return Err(DropReason::WrongPort);
     }
+    if is_martian(source) {
+        return Err(DropReason::BadSource);
+    }
     let (source_port, destination_port) = (udp.source_port(), service_port);
     let route = Route { source, source_port, destination, destination_port };
     route.check()?;
@@ -194,6 +198,19 @@ fn is_unicast(address: IpAddr) -> bool {
             // ::ffff:0:0/96 is for programs and never for packets (RFC 4291 §2.5.5.2).
             !address.is_multicast() && address != Ipv6Addr::UNSPECIFIED && address.to_ipv4_mapped().is_none()
         }
+    }
+}
+
+/// Whether an address can't come from a wire, though it stands for one host: loopback, and what is reserved (RFC 1112
+/// §4). The kernel drops such packets before a socket sees them, but not before a frame's reader does.
+#[inline]
+fn is_martian(source: IpAddr) -> bool {
+    match source {
+        IpAddr::V4(source) => {
+            let [network, ..] = source.octets();
+            source.is_loopback() || network >= 240
+        }
+        IpAddr::V6(source) => source.is_loopback(),
     }
 }
 

@@ -32,6 +32,7 @@ impl<'a> Parts<'a> {
         self.destination_mac[0].is_multiple_of(2)
             && self.source_mac[0].is_multiple_of(2)
             && is_host(self.destination)
+            && !is_martian(self.source)
             && !(self.source == self.destination && self.source_port == self.destination_port)
     }
 }
@@ -43,6 +44,15 @@ pub fn is_host(address: &[u8]) -> bool {
     } else {
         let mapped = address[..10] == [0; 10] && address[10..12] == [255; 2];
         address[0] != 255 && address != [0; 16] && !mapped
+    }
+}
+
+/// Whether no wire carries packets from an address of 4 or 16 octets that can be one host's.
+fn is_martian(source: &[u8]) -> bool {
+    if source.len() == 4 {
+        source[0] == 127 || source[0] > 239
+    } else {
+        source[..15] == [0; 15] && source[15] == 1
     }
 }
 

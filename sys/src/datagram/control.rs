@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 
 use maser_core::time::{Stamp, StampClock};
 
+use super::Plain;
+
 // The layouts below are those of 64-bit Linux: a control message's length takes 8 octets, a timespec 16.
 const _: () = assert!(size_of::<libc::cmsghdr>() == 16 && size_of::<libc::timespec>() == 16);
 
@@ -125,12 +127,14 @@ fn header(messages: &[u8]) -> Option<(usize, i32, i32)> {
 const REPLY_CONTROL_LENGTH: usize = 40;
 
 /// The one control message of a reply: the address that it leaves from.
-#[derive(Clone, Copy)]
 #[repr(C, align(8))]
 pub(crate) struct ReplyControl {
     octets: [u8; REPLY_CONTROL_LENGTH],
     length: usize,
 }
+
+// SAFETY: zeroed, it is no message: octets and a length.
+unsafe impl Plain for ReplyControl {}
 
 impl ReplyControl {
     /// No message: the socket's own address, or one of the kernel's choice.
@@ -168,12 +172,13 @@ impl ReplyControl {
         self.length = end.next_multiple_of(align_of::<libc::cmsghdr>());
     }
 
-    /// Points a message at this.
-    pub(crate) const fn attach(&mut self, message: &mut libc::msghdr) {
-        message.msg_control = self.octets.as_mut_ptr().cast();
-        message.msg_controllen = self.length;
+    /// Octets of the message, which begins where this does.
+    pub(crate) const fn length(&self) -> usize {
+        self.length
     }
 }
+
+const _: () = assert!(std::mem::offset_of!(ReplyControl, octets) == 0);
 
 #[cfg(test)]
 mod tests {

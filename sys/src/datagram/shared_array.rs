@@ -51,6 +51,18 @@ impl<T: Plain> SharedArray<T> {
         unsafe { self.start.as_ptr().add(index) }
     }
 
+    /// Replaces element `index`; where it is, for the kernel.
+    ///
+    /// # Safety
+    /// The kernel must not hold the element.
+    pub(crate) unsafe fn put(&mut self, index: usize, value: T) -> *mut T {
+        let element = self.pointer(index);
+        // SAFETY: the pointer is in bounds, and the caller upholds that nobody else uses the element; what is
+        // overwritten needs no drop (`Plain`).
+        unsafe { element.write(value) };
+        element
+    }
+
     /// Element `index`.
     ///
     /// # Safety

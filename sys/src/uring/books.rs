@@ -6,7 +6,7 @@ use io_uring::cqueue;
 
 use super::ledger::{Holder, Ledger};
 use super::memory::Memory;
-use crate::datagram::{Sent, passes};
+use crate::datagram::{Sent, ends_receiving, ends_sending};
 
 /// Marks a completion as that of a send; the rest is the buffer, or for a receive the socket.
 pub(super) const SEND: u64 = 1 << 32;
@@ -28,9 +28,10 @@ pub(super) struct Books {
     pub(super) armed: Box<[bool]>,
     /// What became of replies since the last that was reported.
     pub(super) sent: Sent,
-    /// An error of a receive that going on can't mend.
+    /// An error that going on can't mend.
     pub(super) fault: Option<i32>,
     pub(super) rearmed: u64,
+    pub(super) receive_failures: u64,
 }
 
 impl Books {
@@ -43,6 +44,7 @@ impl Books {
             sent: Sent::default(),
             fault: None,
             rearmed: 0,
+            receive_failures: 0,
         };
         for buffer in 0..buffers {
             books.offer(buffer, Holder::Port);
@@ -93,8 +95,11 @@ impl Books {
                 self.memory.publish();
             }
         }
-        if entry.result() < 0 && !passes(-entry.result()) {
-            self.fault = Some(-entry.result());
+        match -entry.result() {
+            // Out of buffers, which are given back; and what a closing port ends.
+            ..=0 | libc::ENOBUFS | libc::ECANCELED => {}
+            errno if ends_receiving(errno) => self.fault = Some(errno),
+            _ => self.receive_failures += 1,
         }
     }
 
@@ -103,6 +108,9 @@ impl Books {
             self.sent.sent += 1;
         } else {
             self.sent.count_failure(-result);
+            if ends_sending(-result) {
+                self.fault = Some(-result);
+            }
         }
         if self.ledger.holder(buffer) == Holder::SendingLate {
             self.offer(buffer, Holder::SendingLate);

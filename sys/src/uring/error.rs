@@ -60,17 +60,16 @@ impl fmt::Display for UringError {
             }
             Self::NotInKernel => write!(
                 f,
-                "io_uring isn't in this kernel (CONFIG_IO_URING), or a container's seccomp profile hides it; use the \
-                 mmsg port"
+                "io_uring isn't in this kernel (CONFIG_IO_URING), or a container's seccomp profile hides it"
             ),
             Self::Forbidden => write!(
                 f,
                 "io_uring is forbidden: `sysctl kernel.io_uring_disabled` must be 0 (1 takes CAP_SYS_ADMIN or the \
                  group of kernel.io_uring_group), and a container's seccomp profile must allow io_uring_setup, \
-                 io_uring_enter and io_uring_register; or use the mmsg port"
+                 io_uring_enter and io_uring_register"
             ),
             Self::KernelTooOld { feature, since } => {
-                write!(f, "io_uring: this kernel has no {feature}, Linux {since} has; use the mmsg port")
+                write!(f, "io_uring: this kernel has no {feature}, Linux {since} has")
             }
             Self::NoMemory => {
                 write!(f, "io_uring: no memory; raise `ulimit -l` (LimitMEMLOCK) or use a smaller batch")

@@ -6,8 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use maser_core::time::StampClock;
+use maser_core::wire::DATAGRAM_LENGTH_MAX;
 use maser_sys::alloc_count::allocations_in;
-use maser_sys::datagram::{Outgoing, PAYLOAD_LENGTH_MAX, SEND_CHUNK, Sent, Wait};
+use maser_sys::datagram::{Outgoing, SEND_CHUNK, Sent, Wait};
 
 use crate::{LIMIT, Port, SHORT, all_of, client, echo_all, open};
 
@@ -78,7 +79,7 @@ fn long_and_empty_datagrams_are_told_apart<P: Port>() {
     let server = socket.address();
     let mut port = P::over(vec![socket], 1);
     let client = client("127.0.0.1:0");
-    let longest = PAYLOAD_LENGTH_MAX;
+    let longest = DATAGRAM_LENGTH_MAX;
     for length in [0, 1, longest, longest + 1, 9_000, 0, 0, 48] {
         client.send_to(&vec![1; length], server).unwrap();
         assert_eq!(port.receive(Wait::Until(LIMIT)).unwrap(), 1);
@@ -191,8 +192,17 @@ fn a_reply_that_cannot_leave_is_counted_and_the_rest_leave<P: Port>() {
             broken();
         }
     }
-    let sent = echo_all(&mut port, 50);
+    let (mut sent, mut stamped) = (Sent::default(), 0);
+    while sent.sent + sent.failed() < 50 {
+        let count = port.receive(Wait::Until(LIMIT)).unwrap();
+        let replies = all_of(count, &mut port);
+        let part = port.send(&replies, |_, _| stamped += 1).unwrap();
+        sent.sent += part.sent;
+        sent.refused += part.refused;
+        sent.congested += part.congested;
+    }
     assert_eq!((sent.sent, sent.refused, sent.congested), (40, 10, 0));
+    assert_eq!(stamped, 50, "each reply is stamped once");
     for number in 0..40 {
         let mut answer = [0; 64];
         assert_eq!((client.recv(&mut answer).unwrap(), answer[0]), (48, number));
@@ -242,6 +252,29 @@ fn stamps_are_written_once_a_chunk_just_before_it_leaves<P: Port>() {
     assert_eq!((stamped, most_behind), (count, SEND_CHUNK));
 }
 
+fn a_flood_of_two_addresses_does_not_starve_the_third<P: Port>() {
+    let sockets = vec![open("127.0.0.1:0"), open("127.0.0.1:0"), open("127.0.0.1:0")];
+    let [flooded, other, quiet] = [0, 1, 2].map(|index: usize| sockets[index].address());
+    let mut port = P::over(sockets, 16);
+    let (flood, client) = (client("127.0.0.1:0"), client("127.0.0.1:0"));
+    flood.set_nonblocking(true).unwrap();
+    for ping in 0..20_u8 {
+        client.send_to(&[ping; 48], quiet).unwrap();
+        let answered = (0..20).any(|_| {
+            // In every turn more arrives at the others than a batch can hold or the ring has buffers for.
+            for _ in 0..64 {
+                flood.send_to(&[0xff; 48], flooded).unwrap();
+                flood.send_to(&[0xff; 48], other).unwrap();
+            }
+            let count = port.receive(Wait::Poll).unwrap();
+            let mut replies = all_of(count, &mut port);
+            replies.retain(|reply| port.datagram(reply.index.into()).0.destination == quiet);
+            port.send(&replies, |_, _| {}).unwrap().sent == 1
+        });
+        assert!(answered, "ping {ping} waits for more than 20 batches");
+    }
+}
+
 fn waiting_ends_in_time<P: Port>() {
     for sockets in [vec![open("127.0.0.1:0")], vec![open("127.0.0.1:0"), open("[::1]:0")]] {
         let mut port = P::over(sockets, 8);
@@ -261,7 +294,7 @@ fn answering_allocates_nothing<P: Port>() {
     let mut replies = Vec::with_capacity(8);
     let client = client("127.0.0.1:0");
     let mut answered = 0;
-    for length in [0, 48, PAYLOAD_LENGTH_MAX + 1].repeat(20) {
+    for length in [0, 48, DATAGRAM_LENGTH_MAX + 1].repeat(20) {
         client.send_to(&[1; 2_000][..length], bound).unwrap();
         client.send_to(&[1; 48], ("127.0.0.2", wildcard)).unwrap();
         let ((), allocations) = allocations_in(|| {
@@ -295,6 +328,7 @@ through_both!(
     what_a_client_breaks_does_not_stop_the_others,
     a_reply_that_cannot_leave_is_counted_and_the_rest_leave,
     stamps_are_written_once_a_chunk_just_before_it_leaves,
+    a_flood_of_two_addresses_does_not_starve_the_third,
     waiting_ends_in_time,
     answering_allocates_nothing,
 );

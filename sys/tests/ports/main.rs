@@ -1,12 +1,14 @@
 //! The datagram ports over loopback.
 //!
-//! `contract` takes the same cases through both ports; `ring` is about what only io_uring has; `sockets` about the
+//! `contract` takes the same cases through both ports; `ring` is about what only io_uring has; `refusals` about calls
+//! that fail; `sockets` about the
 //! sockets that both work on. Some cases take root and say so when they are skipped.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "the tests bound their loops by the real clock")]
 
 mod contract;
+mod refusals;
 mod ring;
 mod sockets;
 
@@ -32,6 +34,7 @@ pub(crate) trait Port: Sized {
     fn receive(&mut self, wait: Wait) -> io::Result<usize>;
     fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]);
     fn send(&mut self, replies: &[Outgoing], stamp: impl FnMut(usize, &mut [u8])) -> io::Result<Sent>;
+    fn receive_failures(&self) -> u64;
     /// That no buffer is lost; the port must be idle.
     fn assert_whole(&mut self);
 }
@@ -49,6 +52,9 @@ impl Port for MmsgPort {
     fn send(&mut self, replies: &[Outgoing], stamp: impl FnMut(usize, &mut [u8])) -> io::Result<Sent> {
         self.send(replies, stamp)
     }
+    fn receive_failures(&self) -> u64 {
+        self.receive_failures()
+    }
     fn assert_whole(&mut self) {}
 }
 
@@ -64,6 +70,9 @@ impl Port for UringPort {
     }
     fn send(&mut self, replies: &[Outgoing], stamp: impl FnMut(usize, &mut [u8])) -> io::Result<Sent> {
         self.send(replies, stamp)
+    }
+    fn receive_failures(&self) -> u64 {
+        self.receive_failures()
     }
     fn assert_whole(&mut self) {
         let total = self.buffers().total();

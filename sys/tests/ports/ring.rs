@@ -6,6 +6,7 @@ use maser_sys::datagram::{Outgoing, Wait};
 use maser_sys::udp_socket::UdpSocket;
 use maser_sys::uring::{UringError, UringPort};
 
+use crate::refusals::refuse;
 use crate::{LIMIT, Port, client, echo_all, open, options};
 
 #[test]
@@ -50,27 +51,6 @@ fn the_kernel_holds_every_buffer_of_an_idle_ring() {
     port.assert_whole();
 }
 
-/// A filter for this thread alone that answers `io_uring_setup` with an error.
-fn refuse_io_uring(errno: i32) {
-    use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter, sock_fprog};
-    let instruction =
-        |code: u32, jt: u8, jf: u8, k: u32| sock_filter { code: code.try_into().unwrap(), jt, jf, k };
-    let setup = libc::SYS_io_uring_setup.try_into().unwrap();
-    let mut program = [
-        // The number of the call is the first word of `struct seccomp_data`.
-        instruction(BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),
-        instruction(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, setup),
-        instruction(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno.unsigned_abs()),
-        instruction(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = sock_fprog { len: 4, filter: program.as_mut_ptr() };
-    // SAFETY: the option takes plain numbers and concerns this thread only.
-    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
-    // SAFETY: the program is four instructions that live to the end of the call, which copies them.
-    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
-    assert_eq!(set, 0);
-}
-
 #[test]
 fn a_refusal_says_what_to_do() {
     let cases = [
@@ -85,7 +65,7 @@ fn a_refusal_says_what_to_do() {
     ];
     for (errno, expected, advice) in cases {
         let refused = thread::spawn(move || {
-            refuse_io_uring(errno);
+            refuse(libc::SYS_io_uring_setup, errno);
             UringPort::new(vec![open("127.0.0.1:0")], 8).err().unwrap()
         });
         let error = refused.join().unwrap();
