@@ -24,8 +24,8 @@ pub struct Cli {
 pub enum Command {
     /// Answer NTP requests until told to stop
     ///
-    /// Without a configuration it answers on port 11123 of the loopback addresses from this machine's clock, which needs no
-    /// privilege: replies are of stratum 4 while the kernel says that the clock is synchronised (as on a host that
+    /// Without a configuration it answers at `127.0.0.1:11123` and `[::1]:11123` from this machine's clock, which needs
+    /// no privilege: replies are of stratum 4 while the kernel says that the clock is synchronised (as on a host that
     /// follows public servers) and of stratum 10 while it doesn't. What is given here overrides the configuration.
     /// SIGINT and SIGTERM stop it.
     Serve(ServeArguments),
