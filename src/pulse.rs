@@ -33,18 +33,12 @@ pub struct CounterWithdrawn;
 /// What the status says of the clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PulseState {
-    /// The snapshot published last.
-    pub snapshot: Option<Snapshot>,
-    /// What it stands on.
+    /// What the served clock stands on.
     pub standing: Option<Standing>,
     /// How far the machine's clock had moved from the served one at the last reading.
     pub offset: Option<Span>,
     /// Steps of the machine's clock that were seen.
     pub steps: u32,
-    /// Snapshots published.
-    pub published: u64,
-    /// Readings that were not used: preempted, or too near to a leap second.
-    pub unused: u64,
 }
 
 /// Shared between the pulse thread and the status.
@@ -107,9 +101,6 @@ impl Pulse {
 
     fn record(&self, update: &MachineUpdate) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.published += u64::from(update.snapshot.is_some());
-        state.unused += u64::from(update.snapshot.is_none());
-        state.snapshot = update.snapshot.or(state.snapshot);
         state.standing = update.standing.or(state.standing);
         state.offset = update.offset.or(state.offset);
         state.steps = update.snapshot.map_or(state.steps, |snapshot| snapshot.generation);
@@ -263,7 +254,6 @@ mod tests {
         pulse.beat(&mut clock, counter, &mut cell);
         let snapshot = reader.read().unwrap().snapshot;
         assert!(snapshot.synchronised_at(counter.now()));
-        assert_eq!(pulse.state().published, 1);
         assert!(matches!(pulse.state().standing, Some(Standing::Local | Standing::Synchronised)));
     }
 }

@@ -21,11 +21,11 @@ pub enum Rung {
 
 /// The order of `auto`, fixed, so that a machine doesn't change its port from one start to the next.
 ///
-/// Of what a bare loop of `recvmmsg` and `sendmmsg` answers in a second of the core, the whole worker answers 0.90 over
-/// sockets and 0.87 over io_uring; at a wildcard address, 0.87 and 0.80. The median of a ping is 9.4 µs against 11.4 µs
-/// spinning, 44 µs against 46 µs blocking. A kernel that must copy each datagram either way gains nothing from a ring.
-/// Sockets are also fair among addresses whatever their load, and immune to empty datagrams, each of which ends a
-/// ring's receive; and less needs to be allowed for a socket.
+/// Of what a bare loop of `recvmmsg` and `sendmmsg` answers in a second of the core, an echo over the ports answers
+/// 0.93 with sockets and 0.91 with io_uring, at a wildcard address 0.86 and 0.81 (`benches/ports`, docs/results): a kernel
+/// that must copy each datagram either way gains nothing from a ring. Sockets are also fair among addresses whatever
+/// their load, and immune to empty datagrams, each of which ends a ring's receive; and less needs to be allowed for a
+/// socket.
 const ORDER: [Rung; 2] = [Rung::Socket, Rung::IoUring];
 
 impl fmt::Display for Rung {
