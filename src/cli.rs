@@ -27,12 +27,12 @@ pub enum Command {
     /// Without a configuration it answers at `127.0.0.1:11123` and `[::1]:11123` from this machine's clock, which needs
     /// no privilege: replies are of stratum 4 while the kernel says that the clock is synchronised (as on a host that
     /// follows public servers) and of stratum 10 while it doesn't. What is given here overrides the configuration.
-    /// SIGINT and SIGTERM stop it.
+    /// SIGINT, SIGTERM and SIGHUP stop it (there is no reload yet).
     Serve(ServeArguments),
     /// Check a configuration and tell everything that is wrong with it
     ///
     /// Every problem is told as FILE:LINE:COLUMN: KEY: PROBLEM; expected WHAT. When there is none, the configuration is
-    /// printed with every default written out, and the exit status is 0.
+    /// printed with every fixed default written out (the cores are looked for by `maser serve`), and the exit status is 0.
     CheckConfig(CheckConfigArguments),
     /// Ask a running server how it is
     ///

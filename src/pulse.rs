@@ -154,9 +154,18 @@ const BOUND_STALENESS: Span = Span::from_nanos(500_000);
 /// from afar is seldom further off than this.
 const ERROR_UNSTATED: Span = Span::from_nanos(50_000_000);
 
+/// By how much the kernel raises its bound each second: one that began at 0 is a multiple of it.
+const MAXERROR_STEP_NS: i64 = 500_000;
+
+/// A keeper that states none begins both at 0. (chrony's estimate is 0 too where it is below a microsecond, but not
+/// its bound.)
+fn states_no_error(kernel: &KernelState) -> bool {
+    kernel.esterror == Span::ZERO && kernel.maxerror.as_nanos() % MAXERROR_STEP_NS == 0
+}
+
 /// How far the machine's clock may be off: what its keeper admits, and what it knows to be wrong and hasn't yet slewed.
 fn error_bound(kernel: &KernelState) -> Span {
-    let stated = if kernel.esterror == Span::ZERO {
+    let stated = if states_no_error(kernel) {
         kernel.maxerror + ERROR_UNSTATED
     } else {
         kernel.maxerror.max(kernel.esterror)
@@ -233,8 +242,13 @@ mod tests {
 
     #[test]
     fn an_error_of_zero_is_none_stated() {
-        let unstated = KernelState { maxerror: Span::ZERO, esterror: Span::ZERO, ..KEPT };
-        assert!(error_bound(&unstated) >= ERROR_UNSTATED);
+        for seconds in 0..4 {
+            let maxerror = Span::from_nanos(seconds * MAXERROR_STEP_NS);
+            let unstated = KernelState { maxerror, esterror: Span::ZERO, ..KEPT };
+            assert!(error_bound(&unstated) >= ERROR_UNSTATED);
+        }
+        let by_a_pulse = KernelState { maxerror: Span::from_nanos(1_523_000), esterror: Span::ZERO, ..KEPT };
+        assert!(error_bound(&by_a_pulse) < ERROR_UNSTATED);
     }
 
     #[test]

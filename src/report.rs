@@ -83,7 +83,7 @@ impl View {
         let standing = match pulse.standing {
             Some(Standing::Synchronised) => "synchronised by whatever keeps it",
             Some(Standing::Local) => "not synchronised, served at the local stratum",
-            Some(Standing::Unsynchronised) => "not synchronised",
+            Some(Standing::Unsynchronised) => "not synchronised (if chronyd keeps it, does it have rtcsync?)",
             Some(Standing::BeforeBuild) => "says a date before this program was built",
             None => "not read yet",
         };

@@ -282,12 +282,13 @@ impl WorkerTask {
             Ok(port) => (word, Some(port)),
             Err(error) => (Ready { pinned: Err(error), ..word }, None),
         };
+        // All memory of the packet path is there before the word is said.
+        let worker = port
+            .map(|port| Worker::new(port, self.snapshots.clone(), self.counter, &self.counts, self.batch));
         // Nobody waits for it any more once starting has failed.
         let _heard = ready.send(word);
         drop(ready);
-        let Some(port) = port else { return Ok(()) };
-        let mut worker = Worker::new(port, self.snapshots.clone(), self.counter, &self.counts, self.batch);
-        worker.run(self.idle, &self.stop)
+        worker.map_or(Ok(()), |mut worker| worker.run(self.idle, &self.stop))
     }
 }
 

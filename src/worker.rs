@@ -185,8 +185,9 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         let age = snapshot
             .line
             .map_or(Span::ZERO, |line| line.rate.span_of(self.clocks.now().since(reading.ticks)));
-        let stepped =
-            self.snapshots.read().is_ok_and(|newest| newest.snapshot.generation != snapshot.generation);
+        // A batch that never had a snapshot is answered with "unsynchronised", which no step makes untrue.
+        let stepped = snapshot.line.is_some()
+            && self.snapshots.read().is_ok_and(|newest| newest.snapshot.generation != snapshot.generation);
         stepped || age > BATCH_AGE_MAX || age < Span::ZERO
     }
 

@@ -1,9 +1,8 @@
 //! Notices that somebody stepped `CLOCK_REALTIME`.
 //!
 //! A timer on that clock, set far into the future with `TFD_TIMER_CANCEL_ON_SET`: it never rings, but the kernel
-//! cancels it whenever the clock is set (also on resuming from a suspension, and at a leap second). The served clock doesn't
-//! follow `CLOCK_REALTIME`, but stamps in it can't be compared across a step. What to do about one is decided
-//! elsewhere.
+//! cancels it whenever the clock is set (also on resuming from a suspension, and at a leap second). What to do about a
+//! step is decided elsewhere.
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};

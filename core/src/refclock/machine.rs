@@ -185,8 +185,9 @@ impl MachineClock {
             }
             Some((last, predicted)) => {
                 match self.next_fit(clock, &last, predicted, meaning.nearest(predicted)) {
-                    Some(fit) if !is_late_leap(&leaps, &fit) => self.stand_on(reading, &leaps, &fit),
-                    _ => MachineUpdate::NOTHING,
+                    Some(fit) if is_late_leap(&leaps, &fit) => self.in_doubt(reading, &leaps, &last),
+                    Some(fit) => self.stand_on(reading, &leaps, &fit),
+                    None => MachineUpdate::NOTHING,
                 }
             }
         }
@@ -212,20 +213,20 @@ impl MachineClock {
         let elapsed = predicted - last.line.origin;
         let offset = tai - predicted;
         let moved = tai_less_monotonic(tai, clock) - last.tai_less_monotonic;
-        let explained = STEP_MIN + Span::from_nanos(i64::from(clock.apart_ns)) + last.apart;
-        let jumped = offset.abs() > STEP_MIN + slewed_at_most(elapsed);
-        let step = if moved.abs() > explained {
+        let stepped = moved.abs() > STEP_MIN + Span::from_nanos(i64::from(clock.apart_ns)) + last.apart;
+        let error = last.line.rate.span_of(i64::from(clock.error_ticks));
+        let disturbed = error > BRACKET_ERROR_MAX || clock.is_torn();
+        if disturbed && !stepped && elapsed >= Span::ZERO && elapsed < PATIENCE {
+            return None;
+        }
+        let jumped = offset.abs() > STEP_MIN + slewed_at_most(elapsed) + error + last.error;
+        let step = if stepped {
             Some(moved)
         } else if jumped {
             Some(offset)
         } else {
             None
         };
-        let error = last.line.rate.span_of(i64::from(clock.error_ticks));
-        let disturbed = error > BRACKET_ERROR_MAX || clock.is_torn();
-        if disturbed && step.is_none() && elapsed >= Span::ZERO && elapsed < PATIENCE {
-            return None;
-        }
         let rate = if step.is_some() { last.line.rate } else { self.rate_since(last.line, clock.ticks, tai) };
         let line = Line { reference: clock.ticks, origin: tai, rate };
         Some(Fit {
@@ -327,6 +328,34 @@ impl MachineClock {
             standing,
         });
         self.steps = self.steps.wrapping_add(u32::from(fit.step.is_some()));
+        MachineUpdate {
+            snapshot: Some(self.snapshot(reading, standing, leaps, fit)),
+            offset: fit.offset,
+            step: fit.step,
+            standing: Some(standing).filter(|now| before != Some(*now)),
+        }
+    }
+
+    /// The line runs on, but for a second of doubt: either the kernel is late with a leap second, or it was called
+    /// off and this was missed.
+    fn in_doubt(&self, reading: &MachineReading, leaps: &LeapTable, last: &Anchor) -> MachineUpdate {
+        let error = last.error + Span::from_seconds(1);
+        let growth = Growth::from_ppb(GROWTH_MIN_PPB);
+        let fit = Fit { line: last.line, error, growth, offset: None, step: None };
+        MachineUpdate {
+            snapshot: Some(self.snapshot(reading, last.standing, leaps, &fit)),
+            ..MachineUpdate::NOTHING
+        }
+    }
+
+    fn snapshot(
+        &self,
+        reading: &MachineReading,
+        standing: Standing,
+        leaps: &LeapTable,
+        fit: &Fit,
+    ) -> Snapshot {
+        let line = fit.line;
         let local_stratum = self.settings.local_stratum.unwrap_or(STRATUM_UNSYNCHRONISED);
         let (stratum, reference_id, error) = match standing {
             Standing::Synchronised => {
@@ -339,7 +368,7 @@ impl MachineClock {
             }
         };
         let leap = leaps.window(line.origin);
-        let snapshot = Snapshot {
+        Snapshot {
             line: Some(line),
             valid_until: line.reference.offset(line.rate.ticks_in(VALIDITY)),
             leap,
@@ -352,12 +381,6 @@ impl MachineClock {
             dispersion_growth: fit.growth,
             reference_time: NtpTimestamp::from_utc(leap.utc(line.origin)),
             generation: self.steps,
-        };
-        MachineUpdate {
-            snapshot: Some(snapshot),
-            offset: fit.offset,
-            step: fit.step,
-            standing: Some(standing).filter(|now| before != Some(*now)),
         }
     }
 }

@@ -299,6 +299,41 @@ fn a_leap_second_is_no_step_however_late_the_kernel_is() {
 }
 
 #[test]
+fn a_leap_second_called_off_at_the_last_moment_is_within_the_bound() {
+    let mut machine = Machine::at(NEW_YEAR - 1);
+    machine.reading.leap = PendingLeap::Insert;
+    let mut clock = clock(settings());
+    let mut snapshot = clock.update(&machine.pass_ms(900).read()).snapshot.unwrap();
+    machine.reading.leap = PendingLeap::None;
+    for elapsed_ms in (1_000..6_000).step_by(60) {
+        let update = clock.update(&machine.pass_ms(60).read());
+        snapshot = update.snapshot.unwrap_or(snapshot);
+        let error = Span::from_nanos(served_ns(&snapshot, machine.now()) - machine.realtime_ns).abs();
+        // Within the milliseconds around the leap the last snapshot stands, and nothing can be known.
+        if update.snapshot.is_some() {
+            assert!(error <= snapshot.root_dispersion_at(machine.now()), "after {elapsed_ms} ms {error:?}");
+        }
+    }
+    assert!(
+        (served_ns(&snapshot, machine.now()) - machine.realtime_ns).abs() < 5,
+        "in the end it is followed"
+    );
+}
+
+#[test]
+fn a_poor_reading_makes_no_step() {
+    let mut machine = Machine::at(DECEMBER);
+    let mut clock = clock(settings());
+    clock.update(&machine.read());
+    machine.pass_ms(600);
+    let mut poor = machine.read();
+    poor.clock.error_ticks = 100_000;
+    poor.clock.ticks = poor.clock.ticks.offset(90_000);
+    assert_eq!(clock.update(&poor).step, None, "believed after so long, within its bracket");
+    assert_eq!(clock.update(&machine.pass_ms(1).read()).step, None);
+}
+
+#[test]
 fn a_start_within_the_inserted_second_is_in_the_second_of_the_two() {
     let mut machine = Machine::at(NEW_YEAR - 1);
     machine.pass_ms(500);
