@@ -15,11 +15,11 @@ build: ## build the release binary, installing what the build needs
 test: ## run every test (under 25 minutes cold; needs root for the network namespaces)
 	@tests/run all
 
-accept: ## the full-length runs: fuzzing for 10 minutes a target, stress, benchmarks, system calls a packet
+accept: ## the full-length runs: the quick start measured, system calls a packet, benchmarks, fuzzing for 10 minutes a target
 	@tests/run accept
 
 bench: ## benchmarks: the stages (criterion), then the packet ports beside a bare loop
-	cargo bench --locked
+	cargo bench --locked --bench stages
 	benches/ports
 
 fmt: ## format the code

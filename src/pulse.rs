@@ -4,7 +4,7 @@
 //! The thread is off the packet path: it may log and lock. If it stalls or dies, the last snapshot's limit makes
 //! every reply say "unsynchronised".
 
-use maser_core::refclock::{MachineClock, MachineReading, MachineUpdate, PendingLeap, Standing};
+use maser_core::refclock::{KernelError, MachineClock, MachineReading, MachineUpdate, PendingLeap, Standing};
 use maser_core::snapshot::Snapshot;
 use maser_core::time::{ClockReading, Span};
 use maser_sys::adjtimex::{KernelLeap, KernelState};
@@ -147,30 +147,9 @@ fn best_reading(counter: &Counter) -> ClockReading {
     })
 }
 
-/// The kernel raises its bound once a second, by 500 ppm: it can be a second old.
-const BOUND_STALENESS: Span = Span::from_nanos(500_000);
-
-/// systemd-timesyncd and OpenNTPD tell the kernel an error of 0, which is no bound but none stated. What they follow
-/// from afar is seldom further off than this.
-const ERROR_UNSTATED: Span = Span::from_nanos(50_000_000);
-
-/// By how much the kernel raises its bound each second: one that began at 0 is a multiple of it.
-const MAXERROR_STEP_NS: i64 = 500_000;
-
-/// A keeper that states none begins both at 0. (chrony's estimate is 0 too where it is below a microsecond, but not
-/// its bound.)
-fn states_no_error(kernel: &KernelState) -> bool {
-    kernel.esterror == Span::ZERO && kernel.maxerror.as_nanos() % MAXERROR_STEP_NS == 0
-}
-
-/// How far the machine's clock may be off: what its keeper admits, and what it knows to be wrong and hasn't yet slewed.
 fn error_bound(kernel: &KernelState) -> Span {
-    let stated = if states_no_error(kernel) {
-        kernel.maxerror + ERROR_UNSTATED
-    } else {
-        kernel.maxerror.max(kernel.esterror)
-    };
-    stated + kernel.offset.abs() + kernel.adjtime_left.abs() + BOUND_STALENESS
+    let left_to_slew = kernel.offset.abs() + kernel.adjtime_left.abs();
+    KernelError { maximum: kernel.maxerror, estimated: kernel.esterror, left_to_slew }.bound()
 }
 
 const fn pending(leap: KernelLeap) -> PendingLeap {
@@ -223,33 +202,6 @@ fn log(update: &MachineUpdate) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const KEPT: KernelState = KernelState {
-        synchronised: true,
-        maxerror: Span::from_nanos(3_000_000),
-        esterror: Span::from_nanos(20_000),
-        ..NOTHING_SAID
-    };
-
-    #[test]
-    fn the_bound_holds_what_is_still_to_be_slewed() {
-        let ms = |ms: i64| Span::from_nanos(ms * 1_000_000);
-        assert_eq!(error_bound(&KEPT), ms(3) + BOUND_STALENESS);
-        assert_eq!(error_bound(&KernelState { offset: -ms(400), ..KEPT }), ms(403) + BOUND_STALENESS);
-        assert_eq!(error_bound(&KernelState { adjtime_left: ms(90), ..KEPT }), ms(93) + BOUND_STALENESS);
-        assert_eq!(error_bound(&KernelState { esterror: ms(8), ..KEPT }), ms(8) + BOUND_STALENESS);
-    }
-
-    #[test]
-    fn an_error_of_zero_is_none_stated() {
-        for seconds in 0..4 {
-            let maxerror = Span::from_nanos(seconds * MAXERROR_STEP_NS);
-            let unstated = KernelState { maxerror, esterror: Span::ZERO, ..KEPT };
-            assert!(error_bound(&unstated) >= ERROR_UNSTATED);
-        }
-        let by_a_pulse = KernelState { maxerror: Span::from_nanos(1_523_000), esterror: Span::ZERO, ..KEPT };
-        assert!(error_bound(&by_a_pulse) < ERROR_UNSTATED);
-    }
 
     #[test]
     fn this_machine_is_read_and_published() {

@@ -343,7 +343,7 @@ impl MachineClock {
         let growth = Growth::from_ppb(GROWTH_MIN_PPB);
         let fit = Fit { line: last.line, error, growth, offset: None, step: None };
         MachineUpdate {
-            snapshot: Some(self.snapshot(reading, last.standing, leaps, &fit)),
+            snapshot: Some(self.snapshot(reading, self.standing(reading), leaps, &fit)),
             ..MachineUpdate::NOTHING
         }
     }
