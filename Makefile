@@ -2,6 +2,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help run build test accept bench fmt clippy fuzz loom miri clean
 
+# Short of criterion's usual times, so that all the figures fit into ten minutes.
+STAGES := --warm-up-time 1 --measurement-time 2
+
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -18,9 +21,11 @@ test: ## run every test (under 25 minutes cold; needs root for the network names
 accept: ## the full-length runs: the quick start measured, system calls a packet, benchmarks, fuzzing for 10 minutes a target
 	@tests/run accept
 
-bench: ## benchmarks: the stages (criterion), then the packet ports beside a bare loop
-	cargo bench --locked --bench stages
-	benches/ports
+bench: ## the README's figures: stages, then maser beside chronyd and bare servers under load (under 10 minutes; QUICK=1: 2)
+	@tests/setup bench
+	cargo build --release --locked -p maser-load -p maser-sys --bin maser-load --example echo
+	$(if $(filter-out 0,$(QUICK)),,cargo bench --locked --bench stages -- $(STAGES))
+	cargo bench --locked --bench rig
 
 fmt: ## format the code
 	cargo fmt --all

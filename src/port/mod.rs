@@ -3,6 +3,7 @@
 //! The worker above is the same for all of them; the contract test runs the same cases through each. Which one is
 //! used is decided once, at start: see [`ladder`].
 
+pub mod faulty;
 pub mod ladder;
 
 use maser_sys::datagram::{Arrival, Outgoing, Sent, Wait};

@@ -1,189 +1,128 @@
-//! How many datagrams a second a port echoes over loopback, beside a bare loop of system calls.
+//! The bare server that maser's ports are measured against: it sends each datagram back and knows nothing of NTP.
 //!
-//! `echo {mmsg|uring|bare} ADDRESS:PORT SECONDS`: the server runs on the first core, a flood of 48-octet datagrams
-//! from the same process on the second. Compare medians of interleaved runs, not single ones.
+//! `echo {plain|stamps} ADDRESS:PORT [CORE]` prints `ready` and runs until a signal ends it, on that core if one is
+//! named. It is the fastest loop over `recvmmsg` and `sendmmsg` that we can write: 64 datagrams a call, all pointers
+//! made once, nothing copied, no datagram looked at. With `stamps` the kernel does for it what it does for maser: it
+//! writes a receive stamp and the address that was asked beside each datagram; the loop doesn't read them.
 
-#![expect(clippy::disallowed_methods, reason = "a bench measures by the real clock")]
-#![expect(clippy::print_stdout, reason = "a bench prints its result")]
-#![expect(clippy::cast_precision_loss, reason = "a rate is for people")]
+#![expect(clippy::print_stdout, reason = "whoever starts it waits for the word")]
 
 use std::error::Error;
-use std::net::{SocketAddr, UdpSocket as Client};
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd as _, RawFd};
 
-use nix::time::{ClockId, clock_gettime};
-
-use maser_sys::datagram::{Outgoing, Wait};
-use maser_sys::mmsg::MmsgPort;
-use maser_sys::udp_socket::{SocketOptions, UdpSocket};
-use maser_sys::uring::UringPort;
+use libc::{c_uint, iovec, mmsghdr};
+use nix::sys::socket::{TimestampingFlag, setsockopt, sockopt};
 
 const BATCH: usize = 64;
-const BATCH_LENGTH: u32 = 64;
-const REQUEST: [u8; 48] = [0x23; 48];
-const WAIT: Wait = Wait::Until(Duration::from_millis(100));
+/// Longer datagrams are cut off; the rig's are of 48 octets.
+const PAYLOAD_LENGTH: usize = 256;
+/// Room for a `sockaddr_in6`, the longer of the two kinds.
+const NAME_LENGTH: u32 = 28;
+/// Room for an `SCM_TIMESTAMPING` (64 octets with its header) and an `IPV6_PKTINFO` (40).
+const CONTROL_LENGTH: usize = 128;
+/// As maser's default.
+const RECEIVE_BUFFER: usize = 4 << 20;
 
-static STOP: AtomicBool = AtomicBool::new(false);
-
-#[derive(Default)]
-struct Count {
-    batches: u64,
-    answered: u64,
-}
+const USAGE: &str = "usage: echo {plain|stamps} ADDRESS:PORT [CORE]";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().collect();
-    let [_, port, address, seconds] = arguments.as_slice() else {
-        return Err("usage: echo {mmsg|uring|bare} ADDRESS:PORT SECONDS".into());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let ([kind, address] | [kind, address, _]) = arguments.as_slice() else { return Err(USAGE.into()) };
+    let stamps = match kind.as_str() {
+        "plain" => false,
+        "stamps" => true,
+        _ => return Err(USAGE.into()),
     };
-    let address: SocketAddr = address.parse()?;
-    let seconds = Duration::from_secs_f64(seconds.parse()?);
-    pin(0);
-    let flood = thread::spawn(move || flood(address));
-    let end = Instant::now() + seconds;
-    let count = match port.as_str() {
-        "mmsg" => mmsg(address, end)?,
-        "uring" => uring(address, end)?,
-        "bare" => bare(address, end)?,
-        other => return Err(format!("no port is called {other}").into()),
-    };
-    // The replies' way through the loopback interface is in this thread's time too; other load on the machine isn't.
-    let busy = Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?).as_secs_f64();
-    STOP.store(true, Ordering::Relaxed);
-    let sent = flood.join().map_err(|_| "the flood panicked")??;
-    println!(
-        "{port}: {:.0} answers/s, {:.0} a second of the core, {:.1} a batch, offered {:.0}/s",
-        count.answered as f64 / seconds.as_secs_f64(),
-        count.answered as f64 / busy,
-        count.answered as f64 / count.batches.max(1) as f64,
-        sent as f64 / seconds.as_secs_f64(),
-    );
-    Ok(())
+    if let Some(core) = arguments.get(2) {
+        core_affinity::set_for_current(core_affinity::CoreId { id: core.parse()? });
+    }
+    let socket = open(address.parse()?, stamps)?;
+    println!("ready");
+    Err(echo(socket.as_raw_fd(), if stamps { CONTROL_LENGTH } else { 0 }).into())
 }
 
-fn pin(core: usize) {
-    core_affinity::set_for_current(core_affinity::CoreId { id: core });
+fn open(address: SocketAddr, stamps: bool) -> Result<UdpSocket, Box<dyn Error>> {
+    let socket = UdpSocket::bind(address)?;
+    // The kernel doubles what it is asked for (socket(7)).
+    setsockopt(&socket, sockopt::RcvBufForce, &(RECEIVE_BUFFER / 2))?;
+    if stamps {
+        let receive = TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE;
+        setsockopt(&socket, sockopt::Timestamping, &(receive | TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE))?;
+        if address.is_ipv6() {
+            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+        } else {
+            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        }
+    }
+    Ok(socket)
 }
 
-macro_rules! echo_through {
-    ($name:ident, $port:ident) => {
-        fn $name(address: SocketAddr, end: Instant) -> Result<Count, Box<dyn Error>> {
-            let socket = UdpSocket::open(address, SocketOptions::default())?;
-            let mut port = $port::new(vec![socket], BATCH)?;
-            let mut replies = Vec::with_capacity(BATCH);
-            let mut count = Count::default();
-            while Instant::now() < end {
-                let received = port.receive(WAIT)?;
-                replies.clear();
-                for index in 0..received {
-                    let (arrival, payload) = port.datagram(index);
-                    if arrival.whole && arrival.unicast && arrival.source.port() != 0 {
-                        replies
-                            .push(Outgoing { index: index.try_into()?, length: payload.len().try_into()? });
-                    }
-                }
-                let sent = port.send(&replies, |_, payload| {
-                    payload.iter_mut().take(1).for_each(|octet| *octet = 0x24)
-                })?;
-                count.batches += 1;
-                count.answered += sent.sent as u64;
+/// Echoes until a system call fails, and returns why it did.
+fn echo(fd: RawFd, control_length: usize) -> io::Error {
+    let mut memory = Memory::new(control_length);
+    loop {
+        for header in &mut memory.requests {
+            header.msg_hdr.msg_namelen = NAME_LENGTH;
+            header.msg_hdr.msg_controllen = control_length;
+        }
+        let requests = memory.requests.as_mut_ptr();
+        // SAFETY: `requests` are BATCH headers whose pointers lead to memory that is never freed, with the lengths that
+        // it has; nothing else uses it.
+        let received = unsafe {
+            libc::recvmmsg(fd, requests, length(BATCH), libc::MSG_WAITFORONE, std::ptr::null_mut())
+        };
+        let Ok(received) = usize::try_from(received) else { return io::Error::last_os_error() };
+        for (request, reply) in memory.requests.iter().zip(&mut memory.replies).take(received) {
+            reply.msg_hdr.msg_namelen = request.msg_hdr.msg_namelen;
+            let octets = usize::try_from(request.msg_len).unwrap_or(0);
+            // SAFETY: the reply's vector is never freed, and no call is under way.
+            unsafe { (*reply.msg_hdr.msg_iov).iov_len = octets };
+        }
+        let replies = memory.replies.as_mut_ptr();
+        // SAFETY: the first `received` replies point to what the receive above has filled.
+        let sent = unsafe { libc::sendmmsg(fd, replies, length(received), 0) };
+        // What there is no room for is lost, as a server would lose it.
+        if sent < 0 && io::Error::last_os_error().raw_os_error() != Some(libc::ENOBUFS) {
+            return io::Error::last_os_error();
+        }
+    }
+}
+
+fn length(count: usize) -> c_uint {
+    c_uint::try_from(count).expect("at most BATCH")
+}
+
+/// Headers over the same payloads and names: a reply leaves from its request's buffer to its request's sender.
+struct Memory {
+    requests: Vec<mmsghdr>,
+    replies: Vec<mmsghdr>,
+}
+
+impl Memory {
+    fn new(control_length: usize) -> Self {
+        let (mut requests, mut replies) = (Vec::new(), Vec::new());
+        for _ in 0..BATCH {
+            // The process needs these to its end, so nobody has to keep them alive for the headers.
+            let payload = Box::leak(Box::new([0_u8; PAYLOAD_LENGTH])).as_mut_ptr();
+            let name = Box::leak(Box::new([0_u64; 4])).as_mut_ptr();
+            let control = Box::leak(Box::new([0_u64; CONTROL_LENGTH / 8])).as_mut_ptr();
+            for headers in [&mut requests, &mut replies] {
+                // SAFETY: null pointers and zero lengths are values of a header's fields.
+                let mut header: mmsghdr = unsafe { std::mem::zeroed() };
+                header.msg_hdr.msg_name = name.cast();
+                header.msg_hdr.msg_iov =
+                    Box::leak(Box::new(iovec { iov_base: payload.cast(), iov_len: PAYLOAD_LENGTH }));
+                header.msg_hdr.msg_iovlen = 1;
+                headers.push(header);
             }
-            Ok(count)
+            if control_length > 0
+                && let Some(request) = requests.last_mut()
+            {
+                request.msg_hdr.msg_control = control.cast();
+            }
         }
-    };
-}
-echo_through!(mmsg, MmsgPort);
-echo_through!(uring, UringPort);
-
-/// Headers for a batch over `buffers`, with room for a source address and for nothing else.
-struct Bare {
-    headers: Vec<libc::mmsghdr>,
-    _vectors: Vec<libc::iovec>,
-    _names: Vec<[u8; 32]>,
-    _buffers: Vec<[u8; 2048]>,
-}
-
-fn bare_memory() -> Bare {
-    let mut buffers = vec![[0; 2048]; BATCH];
-    let mut names = vec![[0; 32]; BATCH];
-    let mut vectors: Vec<_> = buffers
-        .iter_mut()
-        .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() })
-        .collect();
-    let headers = vectors
-        .iter_mut()
-        .zip(&mut names)
-        .map(|(vector, name)| {
-            // SAFETY: null pointers and zero lengths are values of a header's fields.
-            let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
-            header.msg_hdr.msg_name = name.as_mut_ptr().cast();
-            header.msg_hdr.msg_iov = vector;
-            header.msg_hdr.msg_iovlen = 1;
-            header
-        })
-        .collect();
-    Bare { headers, _vectors: vectors, _names: names, _buffers: buffers }
-}
-
-/// What can be had without stamps, packet info or a look at the datagrams.
-fn bare(address: SocketAddr, end: Instant) -> Result<Count, Box<dyn Error>> {
-    let socket = Client::bind(address)?;
-    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(2 << 20))?;
-    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-    let mut memory = bare_memory();
-    let mut count = Count::default();
-    while Instant::now() < end {
-        for header in &mut memory.headers {
-            header.msg_hdr.msg_namelen = 32;
-        }
-        let received = receive(socket.as_raw_fd(), &mut memory);
-        for header in &mut memory.headers[..received] {
-            // SAFETY: the vector belongs to `memory`, and no call is under way.
-            unsafe { (*header.msg_hdr.msg_iov).iov_len = REQUEST.len() };
-        }
-        count.answered += send(socket.as_raw_fd(), &mut memory, received) as u64;
-        for header in &mut memory.headers[..received] {
-            // SAFETY: as above.
-            unsafe { (*header.msg_hdr.msg_iov).iov_len = 2048 };
-        }
-        count.batches += 1;
+        Self { requests, replies }
     }
-    Ok(count)
-}
-
-fn receive(fd: RawFd, memory: &mut Bare) -> usize {
-    let headers = memory.headers.as_mut_ptr();
-    // SAFETY: `headers` are BATCH headers whose pointers lead into `memory`.
-    let received =
-        unsafe { libc::recvmmsg(fd, headers, BATCH_LENGTH, libc::MSG_WAITFORONE, std::ptr::null_mut()) };
-    usize::try_from(received).unwrap_or(0)
-}
-
-fn send(fd: RawFd, memory: &mut Bare, count: usize) -> usize {
-    let headers = memory.headers.as_mut_ptr();
-    // SAFETY: the first `count` of the headers were filled by a receive.
-    let sent = unsafe { libc::sendmmsg(fd, headers, u32::try_from(count).unwrap_or(0), 0) };
-    usize::try_from(sent).unwrap_or(0)
-}
-
-/// Sends without pause and reads nothing; what doesn't fit the client's buffer is dropped on arrival.
-fn flood(to: SocketAddr) -> std::io::Result<u64> {
-    pin(1);
-    let client = Client::bind(SocketAddr::new(to.ip(), 0))?;
-    nix::sys::socket::setsockopt(&client, nix::sys::socket::sockopt::RcvBuf, &1)?;
-    client.connect(to)?;
-    let mut memory = bare_memory();
-    for header in &mut memory.headers {
-        header.msg_hdr.msg_name = std::ptr::null_mut();
-        // SAFETY: the vector belongs to `memory`, and no call is under way.
-        unsafe { (*header.msg_hdr.msg_iov).iov_len = REQUEST.len() };
-    }
-    let mut sent = 0;
-    while !STOP.load(Ordering::Relaxed) {
-        sent += send(client.as_raw_fd(), &mut memory, BATCH) as u64;
-    }
-    Ok(sent)
 }

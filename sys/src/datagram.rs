@@ -19,7 +19,7 @@ use std::time::Duration;
 use maser_core::time::Stamp;
 use maser_core::wire::DATAGRAM_LENGTH_MAX;
 
-pub(crate) use control::{Control, ReplyControl, address};
+pub(crate) use control::{Control, SendControl, address};
 pub(crate) use shared_array::{Plain, SharedArray};
 
 /// How many replies share a system call: a transmit stamp is never older than this many sends.
@@ -228,7 +228,7 @@ impl Slot {
     }
 
     /// The control messages that make a reply leave from the address that was asked.
-    pub(crate) fn reply_control(&self, filled: Filled) -> ReplyControl {
-        ReplyControl::answering(&Control::parse(self.control.get(..filled.control).unwrap_or_default()))
+    pub(crate) fn reply_control(&self, filled: Filled) -> SendControl {
+        SendControl::answering(&Control::parse(self.control.get(..filled.control).unwrap_or_default()))
     }
 }

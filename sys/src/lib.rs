@@ -16,6 +16,10 @@
 //! | [`datagram`] | what both datagram ports deliver |
 //! | [`mmsg`] | batches through `recvmmsg`/`sendmmsg` |
 //! | [`uring`] | batches through io_uring |
+//! | [`outbox`] | what a generator sends with one `sendmmsg` |
+//! | [`udp_client`] | a client's UDP socket, with stamps of both directions |
+//! | [`packet_socket`] | whole frames past the queueing discipline, replies from a shared ring, the way to a target |
+//! | [`live_frames`] | BPF programs that send by a schedule and count replies in the driver |
 //! | [`snapshot_cell`] | none: the two-copy latch |
 //! | [`alloc_count`] | none: an allocator that counts, for tests |
 
@@ -27,8 +31,13 @@ pub mod clock_watch;
 pub mod counter;
 pub mod datagram;
 pub mod kernel_clock;
+pub mod live_frames;
 pub mod mmsg;
+pub mod outbox;
+pub mod packet_socket;
 pub mod snapshot_cell;
+mod transmit_stamp;
 mod tsc;
+pub mod udp_client;
 pub mod udp_socket;
 pub mod uring;

@@ -88,6 +88,11 @@ impl MmsgPort {
         Ok(received)
     }
 
+    /// The socket of a port over one.
+    pub(crate) fn socket(&self) -> &UdpSocket {
+        &self.sockets[0]
+    }
+
     /// How often a receive failed for a reason that may pass, such as a lack of memory.
     #[must_use]
     pub const fn receive_failures(&self) -> u64 {

@@ -1,10 +1,11 @@
 //! Real NTP clients against a server in network namespaces.
 //!
 //! [`rig`] makes two hosts out of namespaces and runs the server in one of them; [`client`] runs the clients in the
-//! other and knows what each of them prints when it accepts a server. `setup.sh` fetches the clients, `client.sh`
-//! starts one.
+//! other and knows what each of them prints when it accepts a server; [`host`] starts and ends their processes.
+//! `setup.sh` fetches the clients, `client.sh` starts one.
 
 pub(crate) mod client;
+pub(crate) mod host;
 pub(crate) mod rig;
 
 use std::io::Write as _;

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Unpacks and builds the NTP clients of the tests into a cache outside the checkout: ${MASER_CACHE:-~/.cache/maser}/peers.
+# `setup.sh chrony` prepares chrony only, which is all that the benchmarks need.
 #
 # For Debian bookworm with gcc and a Rust toolchain. Quick when everything is there. No client is installed: the
 # scripts inside its Debian package would start it, and then two daemons would quarrel over this machine's clock.
@@ -12,6 +13,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${MASER_CACHE:-$HOME/.cache/maser}/peers
 updated=no
+only=${1:-}
 
 NTPD_RS=1.9.0
 
@@ -59,9 +61,12 @@ unpack() {
 
 # Libraries of the unpacked programs; none of these packages has a daemon.
 missing_libraries() {
-	LD_LIBRARY_PATH=$(echo "$cache"/timesyncd/usr/lib/*/systemd) \
-		ldd "$cache/chrony/usr/sbin/chronyd" "$cache/chrony/usr/bin/chronyc" "$cache/ntpsec/usr/sbin/ntpd" \
-		"$cache/openntpd/usr/sbin/ntpd" "$cache/timesyncd/lib/systemd/systemd-timesyncd" | grep 'not found'
+	LD_LIBRARY_PATH=$(echo "$cache"/timesyncd/usr/lib/*/systemd) ldd "$@" | grep 'not found'
+}
+install_libraries() {
+	# shellcheck disable=SC2086
+	[ -z "$(missing_libraries "$@")" ] || apt_install $LIBRARIES
+	[ -z "$(missing_libraries "$@")" ] || fail "libraries are still missing: $(missing_libraries "$@")"
 }
 LIBRARIES='libacl1 libapparmor1 libaudit1 libblkid1 libbsd0 libcap2 libcrypt1 libedit2 libgcrypt20 libgnutls30 libip4tc2
 	libkmod2 liblz4-1 liblzma5 libmount1 libnettle8 libpam0g libseccomp2 libselinux1 libssl3 libzstd1'
@@ -77,6 +82,11 @@ python3 -c 'import argparse, ctypes, json, socket' 2>/dev/null || tools="$tools 
 [ -z "$tools" ] || apt_install $tools
 
 unpack chrony 4.3 chrony
+set -- "$cache/chrony/usr/sbin/chronyd" "$cache/chrony/usr/bin/chronyc"
+if [ "$only" = chrony ]; then
+	install_libraries "$@"
+	exit 0
+fi
 unpack ntpsec 1.2.2 ntpsec ntpsec-ntpdig python3-ntp
 unpack openntpd 6.2p3 openntpd
 unpack timesyncd 252 systemd-timesyncd libsystemd-shared
@@ -86,9 +96,8 @@ unpack ntplib 0.3.3 python3-ntplib
 python=$cache/ntpsec/usr/lib/python3/dist-packages/ntp
 [ -e "$python/libntpc.so" ] || cp "$cache"/ntpsec/usr/lib/*/ntp/libntpc.so "$python/libntpc.so"
 
-# shellcheck disable=SC2086
-[ -z "$(missing_libraries)" ] || apt_install $LIBRARIES
-[ -z "$(missing_libraries)" ] || fail "libraries are still missing: $(missing_libraries)"
+install_libraries "$@" "$cache/ntpsec/usr/sbin/ntpd" "$cache/openntpd/usr/sbin/ntpd" \
+	"$cache/timesyncd/lib/systemd/systemd-timesyncd"
 
 rs=$cache/ntpd-rs
 if [ "$("$rs/bin/ntp-daemon" --version 2>&1 | grep -o '[0-9][0-9.]*$')" != $NTPD_RS ]; then

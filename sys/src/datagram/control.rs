@@ -123,47 +123,59 @@ fn header(messages: &[u8]) -> Option<(usize, i32, i32)> {
     ))
 }
 
-/// Octets of the longest packet info as a control message: that of IPv6.
-const REPLY_CONTROL_LENGTH: usize = 40;
+/// Octets of the longest control messages of a datagram to send: packet info of IPv6 (40), what stamps to take (24).
+const SEND_CONTROL_LENGTH: usize = 64;
 
-/// The one control message of a reply: the address that it leaves from.
+/// The control messages of a datagram to send: the address that it leaves from, what stamps to take of it.
 #[repr(C, align(8))]
-pub(crate) struct ReplyControl {
-    octets: [u8; REPLY_CONTROL_LENGTH],
+pub(crate) struct SendControl {
+    octets: [u8; SEND_CONTROL_LENGTH],
     length: usize,
 }
 
 // SAFETY: zeroed, it is no message: octets and a length.
-unsafe impl Plain for ReplyControl {}
+unsafe impl Plain for SendControl {}
 
-impl ReplyControl {
-    /// No message: the socket's own address, or one of the kernel's choice.
-    pub(crate) const NONE: Self = Self { octets: [0; REPLY_CONTROL_LENGTH], length: 0 };
+impl SendControl {
+    /// No message: the socket's own address, or one of the kernel's choice, and no stamp.
+    pub(crate) const NONE: Self = Self { octets: [0; SEND_CONTROL_LENGTH], length: 0 };
 
     /// The message that makes a reply leave from where `request` was sent to.
     pub(crate) fn answering(request: &Control) -> Self {
         let mut control = Self::NONE;
-        match request.answer_from {
-            None => {}
-            // The route decides by which interface the reply leaves, as for any packet of this machine.
-            Some(IpAddr::V4(from)) => {
-                control.put(libc::IPPROTO_IP, libc::IP_PKTINFO, &[&[0; 4], &from.octets(), &[0; 4]]);
-            }
-            Some(IpAddr::V6(from)) => {
-                let interface = if from.is_unicast_link_local() { request.interface } else { 0 };
-                control.put(
-                    libc::IPPROTO_IPV6,
-                    libc::IPV6_PKTINFO,
-                    &[&from.octets(), &interface.to_ne_bytes()],
-                );
-            }
+        if let Some(from) = request.answer_from {
+            control.leave_from(from, request.interface);
         }
         control
     }
 
+    /// Makes the datagram leave from an address of ours; `interface` is the link that a link-local one is of.
+    pub(crate) fn leave_from(&mut self, from: IpAddr, interface: u32) {
+        match from {
+            // The route decides by which interface the reply leaves, as for any packet of this machine.
+            IpAddr::V4(from) => {
+                self.put(libc::IPPROTO_IP, libc::IP_PKTINFO, &[&[0; 4], &from.octets(), &[0; 4]]);
+            }
+            IpAddr::V6(from) => {
+                let interface = if from.is_unicast_link_local() { interface } else { 0 };
+                self.put(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &[&from.octets(), &interface.to_ne_bytes()]);
+            }
+        }
+    }
+
+    /// Asks for the kernel's transmit stamp of this datagram alone (Linux, `Documentation/networking/timestamping.rst`,
+    /// 1.3.4).
+    pub(crate) fn ask_for_stamp(&mut self) {
+        self.put(
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPING,
+            &[&libc::SOF_TIMESTAMPING_TX_SOFTWARE.to_ne_bytes()],
+        );
+    }
+
     fn put(&mut self, level: i32, kind: i32, data: &[&[u8]]) {
         let length = HEADER_LENGTH + data.iter().map(|part| part.len()).sum::<usize>();
-        let mut end = 0;
+        let mut end = self.length;
         let header = [&length.to_ne_bytes()[..], &level.to_ne_bytes(), &kind.to_ne_bytes()];
         for part in header.iter().chain(data) {
             self.octets[end..end + part.len()].copy_from_slice(part);
@@ -172,13 +184,13 @@ impl ReplyControl {
         self.length = end.next_multiple_of(align_of::<libc::cmsghdr>());
     }
 
-    /// Octets of the message, which begins where this does.
+    /// Octets of the messages, which begin where this does.
     pub(crate) const fn length(&self) -> usize {
         self.length
     }
 }
 
-const _: () = assert!(std::mem::offset_of!(ReplyControl, octets) == 0);
+const _: () = assert!(std::mem::offset_of!(SendControl, octets) == 0);
 
 #[cfg(test)]
 mod tests {
@@ -230,7 +242,7 @@ mod tests {
             data.extend(3_u32.to_ne_bytes());
             let request = Control::parse(&message(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &data));
             assert!(request.unicast);
-            let reply = ReplyControl::answering(&request);
+            let reply = SendControl::answering(&request);
             let reply = Control::parse(&reply.octets[..reply.length]);
             assert_eq!((reply.destination, reply.interface), (Some(ip.into()), interface));
         }

@@ -9,7 +9,7 @@ use libc::{iovec, mmsghdr};
 use maser_core::wire::DATAGRAM_LENGTH_MAX;
 
 use crate::datagram::{
-    CONTROL_LENGTH, Filled, NAME_ROOM, Outgoing, ReplyControl, SEND_CHUNK, SharedArray, Slot, empty_message,
+    CONTROL_LENGTH, Filled, NAME_ROOM, Outgoing, SEND_CHUNK, SendControl, SharedArray, Slot, empty_message,
 };
 
 /// A batch of datagrams, and the headers that tell the kernel where to put them.
@@ -80,7 +80,7 @@ impl Requests {
 pub(super) struct Replies {
     headers: [mmsghdr; SEND_CHUNK],
     vectors: SharedArray<iovec>,
-    controls: SharedArray<ReplyControl>,
+    controls: SharedArray<SendControl>,
 }
 
 impl Replies {
@@ -105,7 +105,7 @@ impl Replies {
         let (index, length) = (usize::from(reply.index), usize::from(reply.length));
         let (filled, slot) = requests.datagram(index);
         assert!(length <= filled.payload, "a reply of {length} octets to a request of {}", filled.payload);
-        let control = if from_asked { slot.reply_control(filled) } else { ReplyControl::NONE };
+        let control = if from_asked { slot.reply_control(filled) } else { SendControl::NONE };
         stamp(index, &mut slot.payload[..length]);
         let vector =
             iovec { iov_base: requests.slots.field(index, offset_of!(Slot, payload)), iov_len: length };

@@ -7,7 +7,7 @@ use io_uring::types::BufRingEntry;
 use libc::{iovec, msghdr, sockaddr};
 
 use crate::datagram::{
-    CONTROL_LENGTH, Filled, NAME_LENGTH, NAME_ROOM, Plain, ReplyControl, SharedArray, Slot, empty_message,
+    CONTROL_LENGTH, Filled, NAME_LENGTH, NAME_ROOM, Plain, SendControl, SharedArray, Slot, empty_message,
 };
 
 // SAFETY: an entry is integers only.
@@ -27,7 +27,7 @@ pub(super) struct Memory {
     slots: SharedArray<Slot>,
     messages: SharedArray<msghdr>,
     vectors: SharedArray<iovec>,
-    controls: SharedArray<ReplyControl>,
+    controls: SharedArray<SendControl>,
     ring: SharedArray<BufRingEntry>,
     /// How the kernel is to lay out a buffer: which fields come before the payload. A single one.
     layout: SharedArray<msghdr>,

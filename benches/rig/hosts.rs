@@ -1,0 +1,225 @@
+//! The two hosts of the rig: network namespaces and a veth pair, with the receive work of each end on a core of our
+//! choice.
+//!
+//! The server has core 0 and the generator core 1. On veth a receiver's softirq runs on the core of the sender unless
+//! its NAPI is threaded, so a [`Placement`] says where the requests are received, and the NAPI threads are pinned. GRO
+//! gives each end the NAPI that threads and redirected frames need; one queue an end gives it one thread; without
+//! `tx off` the replies' checksums would be left to a NIC that isn't there.
+//!
+//! Nothing here touches the machine's own network, and no process here can touch its clock (`tests/peers/host.rs`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use crate::host::{self, Server, ip, on_host, remove_leftovers, run};
+
+/// Where the server answers (RFC 5737).
+pub(crate) const SERVER: &str = "192.0.2.1";
+const GENERATOR: &str = "192.0.2.2";
+/// The network that the clients' addresses are from (RFC 2544).
+pub(crate) const CLIENTS: &str = "198.18.0.0/16";
+
+/// The core of the server and, in [`Placement::ServerCore`], of the thread that receives its requests.
+pub(crate) const SERVER_CORE: &str = "0";
+/// The core of the generator and of the thread that receives the replies.
+pub(crate) const GENERATOR_CORE: &str = "1";
+
+const NAME_PREFIX: &str = "maser-bench-";
+/// What else runs on the machine must not decide who is the faster: everything here runs at this priority.
+const NICE: &str = "-19";
+/// Replies must be stamped when they arrive, not when the generator next sleeps.
+const REPLY_PRIORITY: &str = "50";
+/// A NAPI thread appears after its interface is told to have one.
+const THREAD_TRIES_MAX: u32 = 50;
+
+/// Which core receives the requests.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Placement {
+    /// The server's, as with a NIC queue steered to it: its time goes into driver and network stack too.
+    ServerCore,
+    /// The generator's, as with a NIC queue steered elsewhere: the server's core does the server's own work only.
+    GeneratorCore,
+}
+
+impl Placement {
+    pub(crate) const ALL: [Self; 2] = [Self::ServerCore, Self::GeneratorCore];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::ServerCore => "receive on the server's core",
+            Self::GeneratorCore => "receive on the generator's core",
+        }
+    }
+
+    /// Short enough for the table.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::ServerCore => "on the server's core",
+            Self::GeneratorCore => "on the generator's",
+        }
+    }
+}
+
+/// Both hosts and a directory for files. Dropping it removes them all.
+pub(crate) struct Hosts {
+    pub(crate) placement: Placement,
+    server: String,
+    generator: String,
+    /// The generator's interface.
+    pub(crate) interface: String,
+    directory: PathBuf,
+    /// The thread that receives the requests, where there is one.
+    receiver: Option<u32>,
+}
+
+impl Hosts {
+    /// Makes the hosts, or says why this machine or this user can't.
+    pub(crate) fn new(placement: Placement) -> Result<Self, String> {
+        remove_leftovers(NAME_PREFIX)?;
+        let process = std::process::id();
+        let digit = u8::from(placement == Placement::GeneratorCore);
+        let name = format!("{NAME_PREFIX}{process}-{digit}");
+        // Threads of the kernel are found by the name of their interface, which must be unique and short.
+        let interface = format!("mg{process}{digit}");
+        let mut hosts = Self {
+            placement,
+            server: format!("{name}-server"),
+            generator: format!("{name}-generator"),
+            interface,
+            directory: std::env::temp_dir().join(&name),
+            receiver: None,
+        };
+        fs::create_dir_all(&hosts.directory).map_err(|error| error.to_string())?;
+        hosts.connect(&format!("ms{process}{digit}"))?;
+        Ok(hosts)
+    }
+
+    fn connect(&mut self, server_end: &str) -> Result<(), String> {
+        let Self { server, generator, interface: generator_end, .. } = &*self;
+        ip(&format!("netns add {server}"))?;
+        ip(&format!("netns add {generator}"))?;
+        let queues = "numtxqueues 1 numrxqueues 1";
+        ip(&format!(
+            "-n {server} link add {server_end} {queues} type veth peer name {generator_end} {queues} netns {generator}"
+        ))?;
+        let ends = [(server, server_end, SERVER, "01"), (generator, generator_end, GENERATOR, "02")];
+        for (host, end, address, mac) in ends {
+            // No router solicitation, no address resolution: the requests and the replies are all that is on the wire.
+            in_namespace(host, "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6")?;
+            in_namespace(host, &format!("ethtool -K {end} tx off gro on"))?;
+            ip(&format!("-n {host} link set {end} address 02:00:00:00:00:{mac}"))?;
+            ip(&format!("-n {host} address add {address}/24 dev {end}"))?;
+            ip(&format!("-n {host} link set lo up"))?;
+            ip(&format!("-n {host} link set {end} up"))?;
+        }
+        for (host, end, peer, mac) in
+            [(server, server_end, GENERATOR, "02"), (generator, generator_end, SERVER, "01")]
+        {
+            ip(&format!(
+                "-n {host} neigh replace {peer} lladdr 02:00:00:00:00:{mac} nud permanent dev {end}"
+            ))?;
+        }
+        ip(&format!("-n {server} route add {CLIENTS} via {GENERATOR}"))?;
+        let replies = thread_of(generator, generator_end)?;
+        run(Command::new("taskset").args(["-pc", GENERATOR_CORE, &replies.to_string()]))?;
+        run(Command::new("chrt").args(["-f", "-p", REPLY_PRIORITY, &replies.to_string()]))?;
+        if self.placement == Placement::ServerCore {
+            let requests = thread_of(server, server_end)?;
+            run(Command::new("taskset").args(["-pc", SERVER_CORE, &requests.to_string()]))?;
+            // As the server itself, so that they share the core evenly.
+            run(Command::new("renice").args(["-n", NICE, "-p", &requests.to_string()]))?;
+            self.receiver = Some(requests);
+        }
+        Ok(())
+    }
+
+    /// For the files of servers and measurements.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Starts a server on its core.
+    pub(crate) fn serve(&self, command: &[&str]) -> Result<Server, String> {
+        Server::start(&self.server, &pinned(SERVER_CORE, command), self.directory.join("server.log"))
+    }
+
+    /// Runs a command on the generator's core to its end, or kills it.
+    pub(crate) fn generate(&self, command: &[&str], patience: Duration) -> Result<(), String> {
+        let errors = self.directory.join("generator.log");
+        let mut process = on_host(&self.generator, &pinned(GENERATOR_CORE, command))
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(fs::File::create(&errors).map_err(|error| error.to_string())?)
+            .spawn()
+            .map_err(|error| format!("{}: {error}", command.join(" ")))?;
+        let deadline = host::deadline_after(patience);
+        let failure = loop {
+            match process.try_wait().map_err(|error| error.to_string())? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => break status.to_string(),
+                None if host::time_left(deadline).is_zero() => break format!("no end after {patience:?}"),
+                None => thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        host::end(&mut process);
+        let said = fs::read_to_string(&errors).unwrap_or_default();
+        Err(format!("{}: {failure}; it said:\n{said}", command.join(" ")))
+    }
+
+    /// Nanoseconds that a server's threads, and the thread that receives for it, have had of a core.
+    pub(crate) fn busy_ns(&self, server: &Server) -> u64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", server.id())).into_iter().flatten().flatten();
+        let of_server: u64 = tasks.map(|task| run_time_ns(&task.path())).sum();
+        of_server + self.receiver.map_or(0, |thread| run_time_ns(&PathBuf::from(format!("/proc/{thread}"))))
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        for host in [&self.server, &self.generator] {
+            // Hosts that were only half made have nothing to remove.
+            let _ = ip(&format!("netns delete {host}"));
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// The command on one core and ahead of everything else on the machine. With autogroups the kernel weighs sessions, not
+/// processes, so it gets a session of its own, with that priority.
+fn pinned<'a>(core: &'a str, command: &[&'a str]) -> Vec<&'a str> {
+    const START: &str = "priority=$1 core=$2; shift 2
+        [ ! -e /proc/self/autogroup ] || echo $priority > /proc/self/autogroup
+        exec nice -n $priority taskset -c $core \"$@\"";
+    [&["setsid", "sh", "-c", START, "sh", NICE, core], command].concat()
+}
+
+/// Gives the interface a NAPI thread and finds it.
+fn thread_of(host: &str, interface: &str) -> Result<u32, String> {
+    in_namespace(host, &format!("echo 1 > /sys/class/net/{interface}/threaded"))?;
+    let wanted = format!("napi/{interface}-");
+    for _ in 0..THREAD_TRIES_MAX {
+        let processes = fs::read_dir("/proc").map_err(|error| error.to_string())?;
+        for process in processes.flatten() {
+            let is_it = fs::read_to_string(process.path().join("comm"))
+                .is_ok_and(|name| name.trim_end().starts_with(&wanted));
+            if is_it && let Ok(number) = process.file_name().to_string_lossy().parse() {
+                return Ok(number);
+            }
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Err(format!("no thread {wanted}… appeared: this kernel has no threaded NAPI (5.12 or newer is needed)"))
+}
+
+fn in_namespace(host: &str, script: &str) -> Result<String, String> {
+    run(Command::new("ip").args(["netns", "exec", host, "sh", "-c", script]))
+}
+
+/// The first figure of `schedstat`; nothing of a thread that has ended.
+fn run_time_ns(task: &Path) -> u64 {
+    let figures = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
+    figures.split_whitespace().next().and_then(|figure| figure.parse().ok()).unwrap_or(0)
+}

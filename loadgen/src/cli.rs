@@ -1,0 +1,181 @@
+//! The command line: what an operator types, parsed, checked and explained.
+
+use crate::clients::Prefix;
+use crate::mix::{Key, MixName};
+use crate::session::SenderName;
+use crate::units::{self, Cores};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A load generator for NTP servers that also measures the accuracy of their timestamps.
+///
+/// Requests leave by a schedule whether or not replies come, and latency counts from the scheduled moment. Rates may be
+/// written 10k or 1.5M, times 500ms, 10s, 5m. Every run is bounded in rate and time, and Ctrl-C ends one with what was
+/// measured until then.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "maser-load", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What maser-load can be told to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Send at one rate
+    #[command(visible_alias = "run")]
+    Fixed(FixedArguments),
+    /// Send at rising rates: a row each
+    Ladder(LadderArguments),
+    /// Search the highest rate that the server answers within a loss
+    Knee(KneeArguments),
+    /// Send at one rate for long: a row a second
+    Soak(FixedArguments),
+    /// Show what changed between two runs, from their JSON files
+    Compare(CompareArguments),
+}
+
+/// Whom, what and how.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// The server: ADDRESS, ADDRESS:PORT or NAME; port 123 unless given
+    pub target: String,
+    /// Which way requests leave and replies are seen
+    #[arg(long, value_enum, default_value = "udp")]
+    pub sender: SenderName,
+    /// What the requests are
+    #[arg(long, value_enum, default_value = "ntpv4", hide_possible_values = false)]
+    pub mix: MixName,
+    /// How many clients to simulate [default: 16 ports; with --from 10000 addresses, or all that there are if fewer]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub clients: Option<u32>,
+    /// The network whose addresses the clients have; the server must route its replies for them to this machine
+    #[arg(long, value_name = "PREFIX")]
+    pub from: Option<Prefix>,
+    /// The cores to send from, a thread each, which spins: 1 or 0,2 or 4-7 [default: the last one]
+    #[arg(long, value_name = "CORES", value_parser = units::cores)]
+    pub cores: Option<Cores>,
+    /// What replies must be: "echo" is for bare echo servers, whose replies are the requests
+    #[arg(long, value_name = "WHAT", default_value = "ntp", value_parser = ["ntp", "echo"])]
+    pub expect: String,
+    /// The key of the mix "mac", as ID:TYPE:HEX; types are MD5, SHA1 and AES128
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<Key>,
+    /// How long a reply is waited for before its request counts as lost
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::time)]
+    pub timeout: Duration,
+    /// Measure the accuracy of the server's timestamps on up to this many requests a second; 0 doesn't
+    ///
+    /// Only true where both ends share a clock: on one machine, or two that are kept together far better than the errors
+    /// that are looked for.
+    #[arg(long, value_name = "RATE", default_value = "1000", value_parser = stamps)]
+    pub stamps: f64,
+    /// Make the same random choices again
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+    /// Send to an address that isn't private: only to a server that you operate
+    #[arg(long)]
+    pub i_operate_this_target: bool,
+    /// Where results go.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Where results go.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Results")]
+pub struct Output {
+    /// Write the results as JSON to a file, or instead of the table to the standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+    /// Write the latencies' percentiles in HdrHistogram's text format, in microseconds
+    #[arg(long, value_name = "FILE")]
+    pub hgrm: Option<PathBuf>,
+    /// Draw rate against answers, latency and offset error
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Draw rate against answers on the terminal
+    #[arg(long)]
+    pub plot: bool,
+    /// Print no progress and no table
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+fn stamps(text: &str) -> Result<f64, String> {
+    if text == "0" { Ok(0.0) } else { units::rate(text) }
+}
+
+/// `maser-load fixed` and `maser-load soak`.
+#[derive(Clone, Debug, Args)]
+pub struct FixedArguments {
+    /// Whom, what and how.
+    #[command(flatten)]
+    pub common: Common,
+    /// Requests a second
+    #[arg(long, value_name = "RATE", default_value = "1000", value_parser = units::rate)]
+    pub rate: f64,
+    /// For how long
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::time)]
+    pub time: Duration,
+    /// Send the next request only when the last was replied to: what other generators do, and what hides a server's
+    /// stalls; to show the difference
+    #[arg(long)]
+    pub closed_loop: bool,
+}
+
+/// `maser-load ladder`.
+#[derive(Clone, Debug, Args)]
+pub struct LadderArguments {
+    /// Whom, what and how.
+    #[command(flatten)]
+    pub common: Common,
+    /// The rates, in this order: 10k,20k,50k [default: 1k, half as much more each, to 1M or until half is lost]
+    #[arg(long, value_name = "RATES", value_delimiter = ',', value_parser = units::rate)]
+    pub rates: Vec<f64>,
+    /// For how long at each rate
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::time)]
+    pub time: Duration,
+}
+
+/// `maser-load knee`.
+#[derive(Clone, Debug, Args)]
+pub struct KneeArguments {
+    /// Whom, what and how.
+    #[command(flatten)]
+    pub common: Common,
+    /// The losses that are looked for
+    #[arg(long, value_name = "SHARES", value_delimiter = ',', default_value = "1%,0.1%", value_parser = units::share)]
+    pub loss: Vec<f64>,
+    /// Where to begin
+    #[arg(long, value_name = "RATE", default_value = "10k", value_parser = units::rate)]
+    pub rate_min: f64,
+    /// Where to end
+    #[arg(long, value_name = "RATE", default_value = "5M", value_parser = units::rate)]
+    pub rate_max: f64,
+    /// For how long at each rate
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::time)]
+    pub time: Duration,
+}
+
+/// `maser-load compare`.
+#[derive(Clone, Debug, Args)]
+pub struct CompareArguments {
+    /// The run before
+    pub a: PathBuf,
+    /// The run after
+    pub b: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

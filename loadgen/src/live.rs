@@ -1,0 +1,299 @@
+//! Sending from inside the kernel: BPF makes the requests when they are due, and counts, judges and times the replies.
+//!
+//! The kernel looks at every reply but not at all of it; one in [`SAMPLE_ONE_IN`] goes on to a packet socket and is
+//! validated like any other sender's. A request's cookie is its due time, so nothing is kept per request.
+
+use crate::clock::Moment;
+use crate::link::{Framer, udp_payload};
+use crate::mix::Mix;
+use crate::outcome::{Counts, Outcome};
+use crate::reply::{self, Content, Expectation, Fault, Kiss};
+use crate::schedule::Schedule;
+use crate::session::{SessionError, Setting, refuse_loopback, way_to};
+use core_affinity::CoreId;
+use maser_sys::live_frames::{
+    CountSetting, Interval, LiveSender, LiveSetting, ReplyCounter, ReplyCounts, SendCounts,
+};
+use maser_sys::packet_socket::{Checksum, PacketSocket, Ports};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// Of so many valid replies one is validated in user space.
+const SAMPLE_ONE_IN: u32 = 256;
+/// Sampled replies that may wait.
+const RING_FRAMES: usize = 1 << 13;
+/// How often the counters are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// The programs, loaded and attached.
+pub struct LiveSession {
+    sender: LiveSender,
+    counter: ReplyCounter,
+    /// What of the replies goes on.
+    samples: PacketSocket,
+    /// What replies may look like: one for each version and mode that is asked with.
+    expectations: Vec<Expectation>,
+    echo: bool,
+    core: usize,
+    timeout: Duration,
+    stop: Arc<AtomicBool>,
+}
+
+impl LiveSession {
+    /// Learns the way, loads and attaches everything.
+    ///
+    /// # Errors
+    /// What is in the way, and what to do about it.
+    pub fn open(setting: &Setting, stop: Arc<AtomicBool>) -> Result<Self, SessionError> {
+        let &[core] = setting.cores.as_slice() else { return Err(SessionError::LiveThreads) };
+        refuse_loopback(setting.target)?;
+        let clients = setting.clients.count();
+        let mix = Mix::new(setting.mix, clients, setting.rate_per_s_max, setting.key.clone(), setting.seed)?;
+        let variants = mix.live_variants().ok_or(SessionError::MixNotLive(setting.mix.name()))?;
+        let way = way_to(setting)?;
+        let mut frame = vec![0; 128];
+        let length = Framer::new(&way, setting.target).write(
+            setting.clients.address(0),
+            setting.clients.port(0),
+            &mut frame,
+            |payload| {
+                payload[..40].copy_from_slice(&variants[0]);
+                payload[40..48].fill(0);
+                48
+            },
+        );
+        frame.truncate(length);
+        // A mix of one client sends from the first address, whatever the others are.
+        let senders =
+            if mix.client(1) == mix.client(0) || setting.clients.address(0).is_none() { 1 } else { clients };
+        let counter = ReplyCounter::attach(&CountSetting {
+            interface: way.interface,
+            target: setting.target,
+            key: setting.seed,
+            echo: setting.echo,
+            sample: SAMPLE_ONE_IN,
+            interval: interval(1e9 / setting.rate_per_s_max),
+            versions: variants.iter().fold(0, |bits, variant| bits | 1 << expectation(variant).version),
+            modes: variants.iter().fold(0, |bits, variant| bits | 1 << expectation(variant).mode),
+        })?;
+        let samples = PacketSocket::open(way.interface, setting.target, Ports::ALL, RING_FRAMES)?;
+        let sender = LiveSender::new(&LiveSetting {
+            interface: way.interface,
+            frame: &frame,
+            clients: senders,
+            variants: &variants,
+            key: setting.seed,
+        })?;
+        Ok(Self {
+            sender,
+            counter,
+            samples,
+            expectations: variants.iter().map(expectation).collect(),
+            echo: setting.echo,
+            core,
+            timeout: setting.timeout,
+            stop,
+        })
+    }
+
+    /// One in how many replies is validated in user space.
+    #[must_use]
+    pub const fn sample_one_in(&self) -> u32 {
+        SAMPLE_ONE_IN
+    }
+
+    /// Runs a step; `seconds` takes what each slice came to.
+    ///
+    /// # Errors
+    /// What ended the step.
+    pub fn step(
+        &mut self,
+        schedule: Schedule,
+        slice: Duration,
+        seconds: &mut impl FnMut(&Outcome),
+    ) -> Result<(), SessionError> {
+        let io = |error| SessionError::Io { sender: "live", error };
+        let bits = u64::try_from(schedule.interval()).unwrap_or(u64::MAX);
+        self.counter.reset().map_err(io)?;
+        let interval = Interval::from_bits(bits).unwrap_or(interval(1.0));
+        self.sender.schedule(schedule.start().nanos(), interval, schedule.count()).map_err(io)?;
+        let mut tally = Tally::default();
+        let Self { sender, counter, samples, expectations, echo, core, timeout, stop } = self;
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| {
+                core_affinity::set_for_current(CoreId { id: *core });
+                send(sender, &schedule, stop)
+            });
+            let mut slice_end = schedule.start().after(slice);
+            let mut faults = [0_u64; reply::FAULTS.len()];
+            let mut give_up = None;
+            loop {
+                thread::sleep(LOOK_EVERY);
+                validate(samples, expectations, *echo, &mut faults);
+                let now = Moment::now();
+                if sending.is_finished() {
+                    let give_up = *give_up.get_or_insert_with(|| now.after(*timeout));
+                    if now >= give_up || tally.is_complete(&counter.counts().map_err(io)?) {
+                        break;
+                    }
+                } else if now >= slice_end {
+                    slice_end = slice_end.after(slice);
+                    seconds(&tally.slice(None, counter, &faults).map_err(io)?);
+                }
+            }
+            let sent = sending.join().map_err(|_| SessionError::Panicked)?.map_err(io)?;
+            validate(samples, expectations, *echo, &mut faults);
+            seconds(&tally.slice(Some(&sent), counter, &faults).map_err(io)?);
+            Ok(())
+        })
+    }
+}
+
+/// What was sent, and what was due and not sent.
+struct Sent {
+    counts: SendCounts,
+    unsent: u64,
+}
+
+/// Runs the schedule to its end, or to `stop`.
+fn send(sender: &mut LiveSender, schedule: &Schedule, stop: &AtomicBool) -> io::Result<Sent> {
+    let end = schedule.end();
+    while !sender.run()? && Moment::now() < end && !stop.load(Ordering::Relaxed) {}
+    let counts = sender.counts()?;
+    let due = schedule.due_by(Moment::now().min(end));
+    Ok(Sent { counts, unsent: due.saturating_sub(counts.sent) })
+}
+
+/// Validates what was let through of the replies.
+fn validate(
+    samples: &mut PacketSocket,
+    expectations: &[Expectation],
+    echo: bool,
+    faults: &mut [u64; reply::FAULTS.len()],
+) {
+    samples.receive(|frame| {
+        let checked = udp_payload(frame.octets, frame.checksum == Checksum::LeftOut).and_then(|payload| {
+            let version = payload.first().map_or(0, |octet| (octet >> 3) & 7);
+            let alike = expectations.iter().find(|expectation| expectation.version == version);
+            let expectation = alike.or(expectations.first()).ok_or(Fault::Unexpected)?;
+            if echo {
+                reply::check_echo(payload, expectation).map(|()| None)
+            } else {
+                reply::check(payload, expectation, false, None).map(Some)
+            }
+        });
+        match checked {
+            Err(fault) => faults[fault as usize] += 1,
+            // The kernel's program counts kisses and doesn't let them through; here they'd be a fault of it.
+            Ok(Some(Content::Kiss(_))) => faults[Fault::Unexpected as usize] += 1,
+            Ok(_) => {}
+        }
+    });
+}
+
+/// What was already handed over, so that slices are differences.
+#[derive(Default)]
+struct Tally {
+    counts: Counts,
+    latencies: Vec<(u64, u64)>,
+    sent: u64,
+}
+
+impl Tally {
+    /// Whether each request that was sent has had its reply.
+    fn is_complete(&self, replies: &ReplyCounts) -> bool {
+        self.sent > 0 && firsts(replies) >= self.sent
+    }
+
+    /// What came since the last slice; with `sent` when all is over.
+    fn slice(
+        &mut self,
+        sent: Option<&Sent>,
+        counter: &ReplyCounter,
+        faults: &[u64; reply::FAULTS.len()],
+    ) -> io::Result<Outcome> {
+        let replies = counter.counts()?;
+        let mut now = counts(&replies, faults);
+        let mut outcome = Outcome::new();
+        if let Some(Sent { counts: sent, unsent }) = sent {
+            self.sent = sent.sent;
+            now.sent = sent.sent;
+            now.unsent = *unsent;
+            now.octets_sent = 48 * sent.sent;
+            now.given_up = sent.sent.saturating_sub(firsts(&replies)) + now.unmatched.min(sent.sent);
+            for (bucket, count) in (0..).zip(sent.lag).filter(|(_, count)| *count > 0) {
+                // The middle of what lies between two powers of 2, but never beyond the latest.
+                let lag_ns = (3_u64 << bucket) / 2;
+                let _ = outcome.lag_ns.record_n(lag_ns.min(sent.lag_ns_max).max(1), count);
+            }
+        }
+        let mut latencies = Vec::with_capacity(self.latencies.len());
+        counter.latency(|middle_ns, count| latencies.push((middle_ns, count)))?;
+        for (middle_ns, count) in &latencies {
+            let before = self.latencies.iter().find(|(ns, _)| ns == middle_ns).map_or(0, |(_, count)| *count);
+            let _ = outcome.latency_ns.record_n((*middle_ns).max(1), count.saturating_sub(before));
+        }
+        self.latencies = latencies;
+        outcome.counts = now.since(&self.counts);
+        self.counts = now;
+        Ok(outcome)
+    }
+}
+
+/// Replies that are the first to their request.
+fn firsts(replies: &ReplyCounts) -> u64 {
+    replies.valid
+        + replies.unsynchronised
+        + replies.stratum
+        + replies.order
+        + replies.mode
+        + replies.version
+        + replies.kiss_rate
+        + replies.kiss_deny
+        + replies.kiss_rstr
+        + replies.kiss_other
+}
+
+/// The kernel's counts in this program's words.
+fn counts(replies: &ReplyCounts, faults: &[u64; reply::FAULTS.len()]) -> Counts {
+    let mut counts = Counts { faults: *faults, ..Counts::default() };
+    // What user space found wrong the kernel had taken for valid.
+    counts.basic = replies.valid.saturating_sub(counts.invalid());
+    for (fault, count) in [
+        (Fault::Length, replies.longer + replies.shorter),
+        (Fault::Origin, replies.origin),
+        (Fault::Mode, replies.mode),
+        (Fault::Version, replies.version),
+        (Fault::Unsynchronised, replies.unsynchronised),
+        (Fault::Stratum, replies.stratum),
+        (Fault::TransmitBeforeReceive, replies.order),
+    ] {
+        counts.faults[fault as usize] += count;
+    }
+    counts.unmatched = replies.longer + replies.shorter + replies.origin;
+    counts.duplicate = replies.duplicate;
+    for (kiss, count) in [
+        (Kiss::Rate, replies.kiss_rate),
+        (Kiss::Deny, replies.kiss_deny),
+        (Kiss::Rstr, replies.kiss_rstr),
+        (Kiss::Other, replies.kiss_other),
+    ] {
+        counts.kisses[kiss as usize] = count;
+    }
+    // Replies of another length aren't measured by the kernel's program.
+    counts.octets_received = 48 * (firsts(replies) + replies.duplicate + replies.origin);
+    counts
+}
+
+fn expectation(variant: &[u8; 40]) -> Expectation {
+    Expectation::of_answered(variant[0], 48)
+}
+
+fn interval(nanos: f64) -> Interval {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float conversions saturate")]
+    let bits = (nanos.max(1.0) * 2.0_f64.powi(32)) as u64;
+    Interval::from_bits(bits).expect("at least a nanosecond")
+}

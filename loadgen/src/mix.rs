@@ -1,0 +1,268 @@
+//! What the requests are: the mixes by name, and the octets of each request by its number.
+//!
+//! A [`Mix`] is made once; from then on the octets of a request follow from its number and the seed alone, so
+//! that a run can be repeated and nothing about a request but its [`Expectation`] needs to be kept. Writing
+//! one doesn't allocate.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `variants` | the kinds of requests, as their octets |
+//! | `garbage` | octets that are no request |
+//! | `key` | symmetric keys and their MACs |
+//!
+//! What clients really send is in RFC 5905, RFC 8633 and the packets of the programs named; the shares of the
+//! blends are our own choice. Nothing here reads a clock: whoever sends gives the transmit timestamp.
+
+mod garbage;
+mod key;
+mod variants;
+
+#[cfg(test)]
+mod tests;
+
+pub use key::{Key, KeyError};
+
+use crate::cookie::scramble;
+use crate::reply::Expectation;
+use clap::ValueEnum;
+use maser_core::wire::ntp::LENGTH as HEADER_LENGTH;
+use variants::Variant;
+
+/// The longest request of any mix, in octets.
+pub const LENGTH_MAX: usize = 200;
+/// How many variants a mix has at most: what a sender inside the kernel has room for.
+pub const VARIANTS_MAX: usize = 64;
+/// The header up to its transmit timestamp, which a sender fills in.
+pub const HEAD_LENGTH: usize = 40;
+
+/// How many requests a client of `iburst` sends (ntpd's and chronyd's manuals).
+const BURST_REQUESTS: u64 = 8;
+/// How far apart they are, in seconds.
+const BURST_INTERVAL_S: f64 = 2.0;
+
+/// What the requests are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum MixName {
+    /// Simple clients of versions 1 to 4: nothing but a first octet and a transmit timestamp
+    Sntp,
+    /// chronyd and ntpd, version 4, with and without a synchronised clock of their own
+    Ntpv4,
+    /// ntpv4 in bursts: each client sends 8 requests 2 s apart, one group of clients after the other
+    Iburst,
+    /// Windows: version 3, modes 3 and 1; a quarter asks for a domain's signature, which expects silence
+    W32time,
+    /// Peers: mode 1, which mode 2 answers
+    Symmetric,
+    /// Version 4 in interleaved mode (RFC 9769) once a client has had a reply
+    Interleaved,
+    /// Version 4 signed with the key of --key
+    Mac,
+    /// Phones' apps: version 4, poll 4, precision -6, root delay and dispersion 1 s
+    Phone,
+    /// A blend as a public server might see it, in 64ths of our own choosing: simple clients 28, ntpd 12,
+    /// chronyd 10, phones 10, Windows 3, peers 1
+    Pool,
+    /// Attack: all requests from one address
+    Flood,
+    /// Attack: requests from every address of --clients in turn, up to millions
+    Spoofed,
+    /// Attack: the amplifiers' probes, monlist of mode 7 and readvar of mode 6; expects silence
+    Monlist,
+    /// Attack: random octets of random lengths, cut headers, wrong versions and modes; expects silence
+    Garbage,
+}
+
+impl MixName {
+    /// As it is written on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sntp => "sntp",
+            Self::Ntpv4 => "ntpv4",
+            Self::Iburst => "iburst",
+            Self::W32time => "w32time",
+            Self::Symmetric => "symmetric",
+            Self::Interleaved => "interleaved",
+            Self::Mac => "mac",
+            Self::Phone => "phone",
+            Self::Pool => "pool",
+            Self::Flood => "flood",
+            Self::Spoofed => "spoofed",
+            Self::Monlist => "monlist",
+            Self::Garbage => "garbage",
+        }
+    }
+}
+
+impl MixName {
+    /// Whether its requests name their client's last exchange.
+    #[must_use]
+    pub const fn keeps_exchanges(self) -> bool {
+        matches!(self, Self::Interleaved)
+    }
+}
+
+/// Why there is no such mix.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MixError {
+    /// Nothing to sign with.
+    #[error("the mix `mac` signs its requests: give a key that the server has with --key ID:TYPE:HEX")]
+    KeyMissing,
+    /// Nothing to be signed.
+    #[error("the mix `{0}` signs nothing: leave --key out, or use --mix mac")]
+    KeyUnused(&'static str),
+    /// Nobody to send.
+    #[error("a mix needs at least one client")]
+    NoClients,
+    /// Nothing to be sent.
+    #[error("a rate is a number above 0, in requests a second")]
+    Rate,
+}
+
+/// A client's last exchange, which an interleaved request names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Previous {
+    /// The receive timestamp of the server's last reply.
+    pub server_receive: u64,
+    /// What stands for the moment when that reply arrived: an interleaved reply has it as its origin, so it is another for
+    /// each request.
+    pub receive_cookie: u64,
+}
+
+/// What was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// Octets of the request.
+    pub length: usize,
+    /// What its reply must be like.
+    pub expectation: Expectation,
+}
+
+/// The requests of a run.
+#[derive(Clone, Debug)]
+pub struct Mix {
+    name: MixName,
+    clients: u32,
+    /// How many clients send at a time: those of one burst, else all.
+    cohort: u32,
+    /// In the order in which they are sent, again and again; none where every request is made up.
+    variants: Vec<Variant>,
+    key: Option<Key>,
+    seed: u64,
+}
+
+impl Mix {
+    /// The mix `name` of `clients` clients, who send `rate_per_s` requests a second together.
+    ///
+    /// # Errors
+    /// [`MixError`].
+    pub fn new(
+        name: MixName,
+        clients: u32,
+        rate_per_s: f64,
+        key: Option<Key>,
+        seed: u64,
+    ) -> Result<Self, MixError> {
+        if clients == 0 {
+            return Err(MixError::NoClients);
+        }
+        if !(rate_per_s > 0.0 && rate_per_s.is_finite()) {
+            return Err(MixError::Rate);
+        }
+        match (&key, name == MixName::Mac) {
+            (None, true) => return Err(MixError::KeyMissing),
+            (Some(_), false) => return Err(MixError::KeyUnused(name.name())),
+            _ => {}
+        }
+        let cohort = if name == MixName::Iburst { burst_cohort(clients, rate_per_s) } else { clients };
+        Ok(Self { name, clients, cohort, variants: variants::of(name, seed), key, seed })
+    }
+
+    /// Who sends a request, from 0 on: all in turn; those of a burst 8 times in turn, then the next; in a
+    /// flood only the first.
+    #[inline]
+    #[must_use]
+    pub fn client(&self, number: u64) -> u32 {
+        let (clients, cohort) = (u64::from(self.clients), u64::from(self.cohort));
+        let client = if self.name == MixName::Flood {
+            0
+        } else if self.name == MixName::Iburst {
+            number / (BURST_REQUESTS * cohort) * cohort + number % cohort
+        } else {
+            number
+        };
+        u32::try_from(client % clients).expect("below a number of 32 bits")
+    }
+
+    /// Writes a request into `into`, which has room for [`LENGTH_MAX`] octets. `transmit` is its cookie, and
+    /// `previous` its client's last exchange, which only the interleaved mix reads: without it, the request
+    /// is basic.
+    ///
+    /// # Panics
+    /// If there isn't room.
+    #[inline]
+    pub fn write(&self, number: u64, transmit: u64, previous: Option<Previous>, into: &mut [u8]) -> Written {
+        let into: &mut [u8; LENGTH_MAX] = into.first_chunk_mut().expect("room for the longest request");
+        let Some(variant) = self.variant(number) else {
+            return garbage::write(scramble(number ^ self.seed), transmit, into);
+        };
+        let octets = variant.octets();
+        into[..octets.len()].copy_from_slice(octets);
+        if octets.len() >= HEADER_LENGTH {
+            into[HEAD_LENGTH..HEADER_LENGTH].copy_from_slice(&transmit.to_be_bytes());
+        }
+        if let Some(previous) = previous.filter(|_| self.keeps_exchanges()) {
+            into[24..32].copy_from_slice(&previous.server_receive.to_be_bytes());
+            into[32..40].copy_from_slice(&previous.receive_cookie.to_be_bytes());
+        }
+        let mut written = Written { length: octets.len(), expectation: variant.expectation() };
+        if let Some(key) = &self.key {
+            written.length = key.sign(into, octets.len());
+            written.expectation.mac = true;
+            written.expectation.length = u16::try_from(written.length).expect("at most LENGTH_MAX");
+        }
+        written
+    }
+
+    /// Whether [`write`](Self::write) wants to know a client's last exchange.
+    #[must_use]
+    pub const fn keeps_exchanges(&self) -> bool {
+        self.name.keeps_exchanges()
+    }
+
+    /// The key that signs the requests, and must sign the replies.
+    #[must_use]
+    pub const fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
+    }
+
+    /// All requests, for a sender that only fills in transmit timestamps and takes its clients in turn: at
+    /// most [`VARIANTS_MAX`] headers up to that field. None where the mix has requests of another length, or
+    /// that expect silence, or that hang on what came before.
+    #[must_use]
+    pub fn live_variants(&self) -> Option<Vec<[u8; HEAD_LENGTH]>> {
+        let in_turn = !matches!(self.name, MixName::Interleaved | MixName::Iburst) && self.key.is_none();
+        let alike = !self.variants.is_empty()
+            && self
+                .variants
+                .iter()
+                .all(|variant| variant.octets().len() == HEADER_LENGTH && !variant.expectation().silence);
+        (in_turn && alike).then(|| {
+            let head = |variant: &Variant| *variant.octets().first_chunk().expect("a whole header");
+            self.variants.iter().map(head).collect()
+        })
+    }
+
+    #[inline]
+    fn variant(&self, number: u64) -> Option<&Variant> {
+        // At most VARIANTS_MAX, so that both are small numbers.
+        let index = number.checked_rem(self.variants.len() as u64)?;
+        self.variants.get(usize::try_from(index).ok()?)
+    }
+}
+
+/// How many clients fill a burst's interval at this rate.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded on both sides before")]
+fn burst_cohort(clients: u32, rate_per_s: f64) -> u32 {
+    (rate_per_s * BURST_INTERVAL_S).clamp(1.0, f64::from(clients)) as u32
+}

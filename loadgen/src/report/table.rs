@@ -1,0 +1,282 @@
+//! The table: a header, a row a step as it ends, and what must be said about the run below it.
+//!
+//! It has the columns that users of ntpperf know, and latencies beside them. What went wrong and has no column follows
+//! its row in a line of its own, and the footer says whose fault it was.
+
+use super::units::{exact, percent, plural, short, signed_time, time};
+use crate::outcome::approximate;
+use crate::summary::{Coverage, Document, Knee, Summary};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Above this share of the server's latency, the generator's own lateness makes the latencies doubtful.
+const LAG_SHARE_MAX: f64 = 0.1;
+/// Below this share of the rate asked for, the generator didn't offer what it was asked to.
+const OFFERED_SHARE_MIN: f64 = 0.98;
+const SEPARATOR: &str = " |";
+
+/// The two lines above the rows.
+#[must_use]
+pub fn header() -> String {
+    let groups = format!("{:>47}{SEPARATOR}{:<35}{SEPARATOR} latency", "inter-", " offset error");
+    let rate = columns([("rate", 7), ("clients", 8)]);
+    let shares = columns([("lost", 8), ("invalid", 8), ("basic", 8), ("leaved", 8)]);
+    let errors = columns([("min", 9), ("mean", 9), ("max", 9), ("stddev", 8)]);
+    let latencies = columns([("p50", 8), ("p99", 8), ("p99.9", 8)]);
+    format!("{groups}\n{rate}{shares}{SEPARATOR}{errors}{SEPARATOR}{latencies}\n")
+}
+
+/// A step's row, and below it what went wrong that has no column.
+///
+/// Shares are of the requests that expect a reply; `-` is what wasn't measured.
+#[must_use]
+pub fn row(step: &Summary) -> String {
+    let expected = step.sent.saturating_sub(step.silence_expected);
+    let share = |part| percent(part, expected);
+    let errors = step.offset_error_ns.map_or_else(
+        || [const { String::new() }; 4].map(|_| "-".to_owned()),
+        |errors| {
+            let ends = [errors.lowest, errors.highest].map(|error| signed_time(signed(error)));
+            let [lowest, highest] = ends;
+            [lowest, signed_time(errors.mean), highest, time(errors.stddev)]
+        },
+    );
+    let latency = step.latency_ns;
+    let latencies = [latency.p50, latency.p99, latency.p999]
+        .map(|nanos| if latency.count == 0 { "-".to_owned() } else { time(approximate(nanos)) });
+    let [lost, invalid, basic, interleaved] =
+        [step.lost, step.invalid, step.basic, step.interleaved].map(share);
+    let (rate, clients) = (short(step.rate_requested), short(approximate(step.clients)));
+    let mut text = columns([(&rate, 7), (&clients, 8)]);
+    text += &columns([(&lost, 8), (&invalid, 8), (&basic, 8), (&interleaved, 8)]);
+    text += SEPARATOR;
+    let [lowest, mean, highest, deviation] = &errors;
+    text += &columns([(lowest, 9), (mean, 9), (highest, 9), (deviation, 8)]);
+    text += SEPARATOR;
+    let [median, p99, p999] = &latencies;
+    text += &columns([(median, 8), (p99, 8), (p999, 8)]);
+    text.push('\n');
+    let notes = notes(step);
+    if !notes.is_empty() {
+        let _ = writeln!(text, "{:>9} {}", "└", notes.join(", "));
+    }
+    text
+}
+
+/// Right-aligned to their widths.
+fn columns<const N: usize>(cells: [(&str, usize); N]) -> String {
+    cells.map(|(cell, width)| format!("{cell:>width$}")).concat()
+}
+
+/// What went wrong in a step and has no column.
+fn notes(step: &Summary) -> Vec<String> {
+    let counts = [
+        (step.kod, "kod"),
+        (step.duplicate, "duplicate"),
+        (step.late, "late"),
+        (step.unsent, "unsent"),
+        (step.unseen, "unseen"),
+    ];
+    let mut notes: Vec<_> = counts
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, name)| format!("{name} {}", short(approximate(count))))
+        .collect();
+    if fell_behind(step) {
+        notes.push(format!("only {}/s left", short(step.rate_offered)));
+    }
+    if let Some(lag) = lateness(step) {
+        notes.push(lag);
+    }
+    notes
+}
+
+fn fell_behind(step: &Summary) -> bool {
+    step.rate_offered < step.rate_requested * OFFERED_SHARE_MIN
+}
+
+/// How late requests left, where that is a good part of the latency.
+fn lateness(step: &Summary) -> Option<String> {
+    let (lag, latency) = (approximate(step.lag_ns.p99), approximate(step.latency_ns.p99));
+    (step.lag_ns.count > 0 && step.latency_ns.count > 0 && lag > latency * LAG_SHARE_MAX)
+        .then(|| format!("left {} late (p99)", time(lag)))
+}
+
+/// What must be said about a run: who checked the replies, what was lost and through whom, and whether the generator
+/// itself kept its schedule.
+#[must_use]
+pub fn footer(document: &Document) -> String {
+    let steps = apart(document);
+    let total = total(document);
+    let mut lines = vec![checked(document)];
+    lines.extend(losses(&total));
+    lines.extend(broken(&total));
+    lines.push(schedule(&steps));
+    if document.setting.closed_loop {
+        lines.push(
+            "closed loop: requests waited for replies, so the latencies hide the server's stalls".to_owned(),
+        );
+    }
+    lines.extend(amplification(&total));
+    lines.extend(document.knees.iter().map(knee));
+    if document.interrupted {
+        let seconds = time(steps.iter().map(|step| step.duration_s).sum::<f64>() * 1e9);
+        lines.push(format!("interrupted: the figures are of the {seconds} until then"));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// The steps where they differ in rate, else the run as a whole: a soak's seconds are one run.
+fn apart(document: &Document) -> Vec<&Summary> {
+    let differ = matches!(document.setting.mode.as_str(), "ladder" | "knee");
+    if differ && !document.steps.is_empty() {
+        document.steps.iter().collect()
+    } else {
+        vec![&document.result]
+    }
+}
+
+/// The counts of the whole run: of a ladder, `result` is only the best step, and what went wrong in the others must
+/// not be left out.
+fn total(document: &Document) -> Summary {
+    let mut total = Summary::default();
+    for step in apart(document) {
+        total.sent += step.sent;
+        total.unsent += step.unsent;
+        total.silence_expected += step.silence_expected;
+        total.received += step.received;
+        total.lost += step.lost;
+        total.invalid += step.invalid;
+        total.duplicate += step.duplicate;
+        total.late += step.late;
+        total.kod += step.kod;
+        total.basic += step.basic;
+        total.interleaved += step.interleaved;
+        total.unseen += step.unseen;
+        total.octets_sent += step.octets_sent;
+        total.octets_received += step.octets_received;
+        add(&mut total.faults, &step.faults);
+        add(&mut total.kisses, &step.kisses);
+    }
+    total
+}
+
+fn add(sum: &mut BTreeMap<String, u64>, more: &BTreeMap<String, u64>) {
+    for (name, count) in more {
+        *sum.entry(name.clone()).or_default() += count;
+    }
+}
+
+fn checked(document: &Document) -> String {
+    match document.setting.coverage {
+        Coverage::All => "checked: each reply, in user space".to_owned(),
+        Coverage::SampleOneIn(every) => format!(
+            "checked: one reply in {every}, in user space; the kernel counted and timed each, \
+             so an invalid one may have gone unseen"
+        ),
+    }
+}
+
+/// What got no answer, and through whom.
+fn losses(total: &Summary) -> Vec<String> {
+    let expected = total.sent.saturating_sub(total.silence_expected);
+    let requests = plural(expected, "request", "requests");
+    let mut lines = Vec::new();
+    lines.push(if total.lost == 0 {
+        format!("lost: none of {requests}")
+    } else {
+        format!("lost: {} of {requests} ({})", exact(total.lost), percent(total.lost, expected))
+    });
+    if total.unseen > 0 {
+        lines.push(format!(
+            "unseen: {} that the generator was too slow to look at count as lost: its limit, not the server's",
+            plural(total.unseen, "reply", "replies"),
+        ));
+    }
+    if total.unsent > 0 {
+        lines.push(format!(
+            "unsent: the kernel refused {} for want of room: the generator's limit, not the server's",
+            plural(total.unsent, "request", "requests"),
+        ));
+    }
+    if total.silence_expected > 0 {
+        lines.push(format!(
+            "silence: {} expect no reply",
+            plural(total.silence_expected, "further request", "further requests")
+        ));
+    }
+    lines
+}
+
+/// What came back and was no proper answer.
+fn broken(total: &Summary) -> Vec<String> {
+    let names = |counts: &BTreeMap<String, u64>| {
+        let each: Vec<_> = counts.iter().map(|(name, count)| format!("{name} {}", exact(*count))).collect();
+        if each.is_empty() { String::new() } else { format!(": {}", each.join(", ")) }
+    };
+    let mut lines = Vec::new();
+    if total.invalid > 0 {
+        let replies = plural(total.invalid, "reply", "replies");
+        lines.push(format!("invalid: {replies}{}", names(&total.faults)));
+    }
+    if total.kod > 0 {
+        lines.push(format!("kisses: {}{}", plural(total.kod, "reply", "replies"), names(&total.kisses)));
+    }
+    if total.duplicate > 0 {
+        let replies = plural(total.duplicate, "reply", "replies");
+        lines.push(format!("duplicate: {replies} to a request that had its reply"));
+    }
+    if total.late > 0 {
+        let replies = plural(total.late, "reply", "replies");
+        lines.push(format!("late: {replies} after the request was given up as lost"));
+    }
+    lines
+}
+
+/// Whether the generator kept its schedule, and where it didn't.
+fn schedule(steps: &[&Summary]) -> String {
+    let worst = |steps: &[&Summary]| steps.iter().map(|step| step.lag_ns.p99).max().unwrap_or_default();
+    let broken: Vec<_> =
+        steps.iter().copied().filter(|step| fell_behind(step) || lateness(step).is_some()).collect();
+    if steps.iter().all(|step| step.lag_ns.count == 0) && broken.is_empty() {
+        return "schedule: how late requests left was not measured".to_owned();
+    }
+    if broken.is_empty() {
+        let lag = time(approximate(worst(steps)));
+        return format!("schedule: kept; 99 % of requests left at most {lag} late");
+    }
+    let rates: Vec<_> = broken.iter().map(|step| short(step.rate_requested)).collect();
+    let (count, lag) = (rates.len(), time(approximate(worst(&broken))));
+    let at = if count > 4 {
+        format!("{} and {} more rates", rates[..3].join(", "), count - 3)
+    } else {
+        rates.join(", ")
+    };
+    format!(
+        "schedule: not kept at {at}: requests left up to {lag} late (p99), so part of the latency is the generator's"
+    )
+}
+
+/// What an attacker would gain: only worth a line where replies are larger or requests deserve none.
+fn amplification(total: &Summary) -> Option<String> {
+    let (sent, received) = (approximate(total.octets_sent), approximate(total.octets_received));
+    ((received > sent || total.silence_expected > 0) && sent > 0.0).then(|| {
+        let (sent_text, received_text) = (short(sent), short(received));
+        format!("amplification: {:.2} ({received_text} octets came back for {sent_text})", received / sent)
+    })
+}
+
+fn knee(knee: &Knee) -> String {
+    let limit = knee.loss_max * 100.0;
+    let (Some(offered), Some(answered)) = (knee.rate_offered, knee.rate_answered) else {
+        return format!("knee at {limit} % loss: none: even the lowest rate lost more");
+    };
+    let least = if knee.at_least { "at least " } else { "" };
+    let note = if knee.at_least { "; the search ended there, not the server" } else { "" };
+    format!("knee at {limit} % loss: {least}{}/s, {}/s answered{note}", short(offered), short(answered))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "errors stay far below 2^53 ns")]
+fn signed(nanos: i64) -> f64 {
+    nanos as f64
+}

@@ -1,0 +1,162 @@
+//! What `make bench` makes of its samples: medians, ratios, verdicts, the table and the README. Nothing is measured here.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![allow(dead_code, reason = "only what follows from samples is used here; the rig uses all of it")]
+
+#[path = "../benches/rig/figures.rs"]
+mod figures;
+#[path = "peers/host.rs"]
+mod host;
+#[path = "../benches/rig/hosts.rs"]
+mod hosts;
+#[path = "../benches/rig/measure.rs"]
+mod measure;
+#[path = "../benches/rig/picture.rs"]
+mod picture;
+#[path = "../benches/rig/report.rs"]
+mod report;
+#[path = "../benches/rig/servers.rs"]
+mod servers;
+#[path = "../benches/rig/table.rs"]
+mod table;
+
+use figures::{Figure, Limit, Row, Verdict, rows, verdicts};
+use hosts::Placement;
+use measure::{Percentiles, Sample, Step};
+use servers::{CHRONYD, ECHO_WITH_STAMPS};
+
+const SOCKET: &str = "maser socket";
+const SPINNING: &str = "maser socket, spinning";
+
+/// Half a second at a rate: so many requests lost, the rest answered.
+fn step(rate_per_s: f64, lost: u64) -> Step {
+    let sent = 50_000;
+    Step {
+        rate_requested: rate_per_s,
+        rate_offered: rate_per_s,
+        rate_answered: rate_per_s * (1.0 - figures::float(lost) / figures::float(sent)),
+        duration_s: 0.5,
+        sent,
+        lost,
+        ..Step::default()
+    }
+}
+
+fn sample(server: &'static str, round: u32, ladder: Vec<Step>, p50_ns: u64) -> Sample {
+    let latency = Step { latency_ns: Percentiles { p50: p50_ns, p99: 2 * p50_ns }, ..step(10_000.0, 0) };
+    let placement = Placement::ServerCore.name();
+    Sample { placement, server, round, ladder, latency, accuracy: None, cpu_ns: None }
+}
+
+/// Three rounds in which the machine is faster each time, so that only ratios within a round mean anything.
+fn three_rounds() -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for (round, speed) in [(1, 1.0), (2, 2.0), (3, 10.0)] {
+        let peak = |rate: f64| {
+            vec![step(0.5 * rate * speed, 0), step(rate * speed, 500), step(2.0 * rate * speed, 30_000)]
+        };
+        samples.push(sample(ECHO_WITH_STAMPS, round, peak(100e3), 50_000));
+        samples.push(sample(CHRONYD, round, peak(50e3), 60_000));
+        samples.push(sample(SOCKET, round, peak(80e3), 55_000));
+        samples.push(sample(SPINNING, round, Vec::new(), 30_000));
+    }
+    samples
+}
+
+fn row_of(samples: &[Sample], server: &str) -> Row {
+    rows(samples, Placement::ServerCore).into_iter().find(|row| row.server == server).unwrap()
+}
+
+fn close(figure: Option<Figure>, median: f64) -> bool {
+    figure.is_some_and(|figure| (figure.median / median - 1.0).abs() < 1e-9)
+}
+
+#[test]
+fn the_median_is_the_middle_and_nothing_has_none() {
+    assert_eq!(Figure::of([]), None);
+    assert_eq!(Figure::of([3.0, 1.0, 2.0]), Some(Figure { median: 2.0, min: 1.0, max: 3.0 }));
+    assert_eq!(Figure::of([4.0, 1.0, 2.0, 3.0]), Some(Figure { median: 2.5, min: 1.0, max: 4.0 }));
+}
+
+#[test]
+fn ratios_are_taken_within_a_round() {
+    let mut samples = three_rounds();
+    let row = row_of(&samples, SOCKET);
+    assert!(close(row.peak_to_echo, 0.8) && close(row.peak_to_chronyd, 1.6), "{:?}", row.peak_to_echo);
+    assert!(close(row.p50_to_chronyd, 55.0 / 60.0));
+    // In another order they are the same; of a placement where nothing was measured there are none.
+    samples.reverse();
+    assert!(close(row_of(&samples, SOCKET).peak_to_echo, 0.8));
+    assert!(rows(&samples, Placement::GeneratorCore).iter().all(|row| row.peak.is_none()));
+}
+
+#[test]
+fn losses_count_whoever_refused_the_request() {
+    let of = |ladder: Vec<Step>| row_of(&[sample(SOCKET, 1, ladder, 1)], SOCKET);
+    let row = of(vec![step(50e3, 0), step(100e3, 500), step(200e3, 20_000)]);
+    assert!(close(row.kept, 99e3) && close(row.peak, 120e3) && !row.at_least);
+    let refused = Step { unsent: 600, ..step(100e3, 0) };
+    assert!(close(of(vec![step(50e3, 0), refused]).kept, 50e3));
+    // A peak without loss is as high as was tried.
+    assert!(of(vec![step(50e3, 0), step(100e3, 0)]).at_least);
+}
+
+#[test]
+fn a_generator_that_fell_behind_proves_nothing() {
+    let late = Step { lag_ns: Percentiles { p50: 0, p99: 100_000_000 }, ..step(400e3, 0) };
+    let row = row_of(&[sample(SOCKET, 1, vec![step(50e3, 0), late], 1)], SOCKET);
+    assert!(close(row.peak, 50e3) && close(row.kept, 50e3));
+    assert_eq!(row.troubles, ["1 steps left out in which the generator fell behind"]);
+}
+
+#[test]
+fn verdicts_can_be_met_and_missed() {
+    let found = verdicts(&rows(&three_rounds(), Placement::ServerCore));
+    let met: Vec<_> = found.iter().map(|verdict| (verdict.server, verdict.is_met())).collect();
+    let expected = [
+        (SOCKET, false),
+        (SOCKET, true),
+        ("maser io-uring", false),
+        ("maser io-uring", false),
+        (SPINNING, true),
+        ("maser io-uring, spinning", false),
+    ];
+    assert_eq!(met, expected);
+    let figure = |median| Some(Figure { median, min: median, max: median });
+    let at_most =
+        |ratio| Verdict { server: SOCKET, what: "", limit: Limit::AtMost(0.5), ratio: figure(ratio) };
+    assert!(at_most(0.5).is_met() && !at_most(0.51).is_met());
+    assert_eq!(
+        table::verdict(&found[0]),
+        "MISSED  maser socket              peak / bare echo with stamps    0.80 (0.80–0.80), wanted ≥ 0.9"
+    );
+    assert!(table::verdict(&found[2]).contains("not measured"));
+}
+
+#[test]
+fn the_table_is_aligned_and_hides_nothing_that_was_measured() {
+    let text = table::table(&Placement::ALL.map(|placement| (placement, rows(&three_rounds(), placement))));
+    let widths: Vec<_> = text.lines().map(|line| line.chars().count()).collect();
+    assert!(widths.iter().all(|width| *width == widths[0]), "{text}");
+    let line = text.lines().find(|line| line.starts_with("| maser socket ")).unwrap();
+    let cells: Vec<_> = line.split('|').map(str::trim).collect();
+    assert_eq!(&cells[1..8], ["maser socket", "158 (79–792)", "0.80", "1.60", "158", "55 (55–55)", "0.92"]);
+}
+
+#[test]
+fn the_picture_has_a_line_for_each_server_that_has_a_peak() {
+    let svg = picture::svg(&three_rounds(), "title");
+    assert_eq!(svg.matches("<polyline points=\"").count(), 10);
+    assert_eq!(svg.matches("<circle").count(), 9);
+    assert!(svg.contains(">maser io-uring</text>") && svg.trim_end().ends_with("</svg>"));
+}
+
+#[test]
+fn only_what_is_between_the_markers_is_replaced() {
+    let text = "before\n<!-- figures begin -->\nold\n<!-- figures end -->\nafter\n";
+    let new = "before\n<!-- figures begin -->\nnew\n<!-- figures end -->\nafter\n";
+    assert_eq!(report::between_markers(text, "new\n").as_deref(), Some(new));
+    assert_eq!(report::between_markers("no markers", "new\n"), None);
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    assert!(report::between_markers(&readme, "").is_some());
+}
