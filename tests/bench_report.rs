@@ -106,7 +106,7 @@ fn a_generator_that_fell_behind_proves_nothing() {
     let late = Step { lag_ns: Percentiles { p50: 0, p99: 100_000_000 }, ..step(400e3, 0) };
     let row = row_of(&[sample(SOCKET, 1, vec![step(50e3, 0), late], 1)], SOCKET);
     assert!(close(row.peak, 50e3) && close(row.kept, 50e3));
-    assert_eq!(row.troubles, ["1 steps left out in which the generator fell behind"]);
+    assert_eq!(row.troubles, ["1 steps left out, in which the generator fell behind"]);
 }
 
 #[test]

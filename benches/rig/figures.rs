@@ -87,7 +87,7 @@ fn row(here: &[&Sample], server: &'static str) -> Row {
 }
 
 /// The most answers came at the highest rate that the generator kept to, and hardly anything was lost.
-fn ends_at_its_peak(ladder: &[Step]) -> bool {
+pub(crate) fn ends_at_its_peak(ladder: &[Step]) -> bool {
     let on_schedule = ladder.iter().filter(|step| step.is_on_schedule());
     let highest = on_schedule.map(|step| step.rate_offered).fold(0.0, f64::max);
     best(ladder).is_some_and(|step| step.rate_offered >= highest && step.loss() <= LOSS_MAX)
@@ -102,14 +102,13 @@ fn troubles(own: &[&Sample]) -> Vec<String> {
     let steps = || {
         own.iter().flat_map(|sample| sample.ladder.iter().chain([&sample.latency]).chain(&sample.accuracy))
     };
+    let ladders = own.iter().flat_map(|sample| &sample.ladder);
+    let left_out = ladders.map(|step| u64::from(!step.is_on_schedule())).sum();
     let counts = [
         ("invalid replies", steps().map(|step| step.invalid).sum::<u64>()),
         ("replies that the generator was too slow to see", steps().map(|step| step.unseen).sum()),
         ("requests lost at 10,000/s", own.iter().map(|sample| sample.latency.lost).sum()),
-        (
-            "steps left out in which the generator fell behind",
-            own.iter().flat_map(|sample| &sample.ladder).map(|step| u64::from(!step.is_on_schedule())).sum(),
-        ),
+        ("steps left out, in which the generator fell behind", left_out),
     ];
     counts
         .into_iter()

@@ -32,6 +32,10 @@ const NAME_PREFIX: &str = "maser-bench-";
 const NICE: &str = "-19";
 /// Replies must be stamped when they arrive, not when the generator next sleeps.
 const REPLY_PRIORITY: &str = "50";
+/// How often moderated replies are looked for: at a million a second some 50 wait, of the 256 that a veth's ring holds.
+const MODERATION_NS: u32 = 50_000;
+/// And for so many times without any before the next one has to wake the thread again.
+const MODERATION_POLLS: u32 = 100;
 /// A NAPI thread appears after its interface is told to have one.
 const THREAD_TRIES_MAX: u32 = 50;
 
@@ -134,6 +138,18 @@ impl Hosts {
             self.receiver = Some(requests);
         }
         Ok(())
+    }
+
+    /// Sets how the generator's end takes replies: at once, so that their stamps are right; or, as a NIC that moderates its
+    /// interrupts, every [`MODERATION_NS`], so that waking it up for each reply takes neither the server's time nor the
+    /// generator's.
+    pub(crate) fn moderate_replies(&self, on: bool) -> Result<(), String> {
+        let (polls, pause_ns) = if on { (MODERATION_POLLS, MODERATION_NS) } else { (0, 0) };
+        let settings = format!("/sys/class/net/{}", self.interface);
+        let script = format!(
+            "echo {polls} > {settings}/napi_defer_hard_irqs && echo {pause_ns} > {settings}/gro_flush_timeout"
+        );
+        in_namespace(&self.generator, &script).map(drop)
     }
 
     /// For the files of servers and measurements.

@@ -11,10 +11,10 @@ use crate::measure::Sample;
 use crate::servers::SERVERS;
 
 const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 470.0;
+const HEIGHT: f64 = 485.0;
 const PANEL: f64 = 400.0;
 const PANEL_HEIGHT: f64 = 320.0;
-const TOP: f64 = 70.0;
+const TOP: f64 = 84.0;
 const LEFTS: [f64; 2] = [60.0, 530.0];
 /// At most so many intervals on an axis.
 const TICKS_MAX: f64 = 6.0;
@@ -96,7 +96,7 @@ fn panel(svg: &mut String, left: f64, title: &str, scale: &Scale, lines: &[Line]
         svg.push_str(&text);
         svg.push('\n');
     };
-    put(format!(r##"<text x="{left}" y="{}" font-weight="600" fill="#1f2328">{title}</text>"##, TOP - 12.0));
+    put(format!(r##"<text x="{left}" y="{}" font-weight="600" fill="#1f2328">{title}</text>"##, TOP - 26.0));
     for tick in ticks(scale.answered_max) {
         let y = scale.y(tick);
         put(format!(r##"<path d="M{left} {y:.1}H{right}" stroke="#d8dee4"/>"##));
@@ -127,11 +127,8 @@ fn panel(svg: &mut String, left: f64, title: &str, scale: &Scale, lines: &[Line]
             put(format!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" fill="{colour}"/>"#));
         }
     }
-    put(format!(
-        r#"<text x="{right}" y="{}" text-anchor="end">offered, thousand requests/s</text>"#,
-        bottom + 34.0
-    ));
-    put(format!(r#"<text x="{left}" y="{}">answered, thousand/s</text>"#, bottom + 34.0));
+    put(format!(r#"<text x="{right}" y="{}" text-anchor="end">offered, thousand/s</text>"#, bottom + 34.0));
+    put(format!(r#"<text x="{left}" y="{}">answered, thousand/s</text>"#, TOP - 8.0));
 }
 
 fn legend(svg: &mut String, lines: &[Line]) {

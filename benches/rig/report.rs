@@ -139,8 +139,11 @@ pub(crate) fn publish(samples: &[Sample], surroundings: &Surroundings, quick: bo
 fn figures(placements: &[(Placement, Vec<Row>)]) -> String {
     let mut text = format!("{}\n{}", table::LEGEND, table::table(placements));
     for (placement, rows) in placements {
-        for row in rows.iter().filter(|row| !row.troubles.is_empty()) {
-            text += &format!("\n{}, {}: {}.\n", placement.name(), row.server, row.troubles.join(", "));
+        let troubled = rows.iter().filter(|row| !row.troubles.is_empty());
+        let troubles: Vec<_> =
+            troubled.map(|row| format!("{}: {}", row.server, row.troubles.join(", "))).collect();
+        if !troubles.is_empty() {
+            text += &format!("\n{}: {}.\n", placement.name(), troubles.join("; "));
         }
     }
     text += "\n```text\n";

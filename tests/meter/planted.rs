@@ -81,7 +81,7 @@ fn without_faults_none_is_reported() {
 /// The delay is the difference of two servers' medians, asked in turns so that both meet the same machine.
 #[test]
 fn a_planted_delay_is_reported() {
-    let mut server = |delay: &str| {
+    let server = |delay: &str| {
         let words = "--rate 1k --time 0.7 --stamps 0";
         number(&Faulty::start(&format!("0 0 0 {delay}")).measured(words), "latency_ns.p50")
     };

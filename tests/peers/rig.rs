@@ -92,11 +92,6 @@ impl Rig {
         Ok(server)
     }
 
-    /// A command that will run on the server's host.
-    pub(crate) fn on_server_host(&self, command: &[&str]) -> Command {
-        on_host(&self.server_host, command)
-    }
-
     /// A command that will run on the client's host in a mount and a PID namespace of its own: what it mounts nobody
     /// else sees, and nothing that it starts outlives it.
     pub(crate) fn on_client_host(&self, command: &[&str]) -> Command {

@@ -10,7 +10,7 @@ use maser_sys::outbox::Outbox;
 use maser_sys::udp_client::UdpClient;
 use maser_sys::udp_socket::OpenError;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// The most sockets of a thread: each costs a system call a round.
 pub const UDP_SOCKETS_MAX: u32 = 16;
@@ -35,14 +35,11 @@ impl UdpLink {
     /// # Errors
     /// What is in the way, and what to do about it.
     pub fn open(target: SocketAddr, clients: Clients) -> Result<Self, OpenError> {
-        let anywhere = match target {
-            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-            SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
-        };
+        let local = if clients.address(0).is_some() { anywhere(target) } else { local_for(target) };
         let mut sockets = Vec::new();
         for _ in 0..clients.count().clamp(1, UDP_SOCKETS_MAX) {
             sockets.push(Socket {
-                client: UdpClient::open(anywhere, target, BATCH)?,
+                client: UdpClient::open(local, target, BATCH)?,
                 outbox: Outbox::new(BATCH),
                 numbers: Vec::with_capacity(BATCH),
             });
@@ -100,6 +97,21 @@ impl Link for UdpLink {
         // What a socket's buffer has no room for looks like a loss; only the packet sender's ring counts it.
         0
     }
+}
+
+fn anywhere(target: SocketAddr) -> IpAddr {
+    match target {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// The address that the kernel would choose: a socket that has one doesn't choose again for each request. Nothing is sent
+/// by connecting; where there is no way to the server, the sends will say so.
+fn local_for(target: SocketAddr) -> IpAddr {
+    let scratch = UdpSocket::bind((anywhere(target), 0));
+    let connected = scratch.and_then(|socket| socket.connect(target).map(|()| socket));
+    connected.and_then(|socket| socket.local_addr()).map_or(anywhere(target), |address| address.ip())
 }
 
 /// The scope and flow of an IPv6 address don't make another host.

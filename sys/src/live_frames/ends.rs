@@ -37,7 +37,8 @@ impl End {
     }
 }
 
-/// Counts the UDP datagrams to a port and drops them, for as long as it lives: what a generator really sends.
+/// Counts the UDP datagrams to a port and drops all but the first on each core, for as long as it lives: what a generator
+/// really sends. The first may be the question by which it learns the way.
 #[derive(Debug)]
 pub struct Sink(End);
 
