@@ -23,7 +23,7 @@ accept: ## the full-length runs: the quick start measured, system calls a packet
 
 bench: ## the README's figures: stages, then maser beside chronyd and bare servers under load (under 10 minutes; QUICK=1: 2)
 	@tests/setup bench
-	cargo build --release --locked -p maser-load -p maser-sys --bin maser-load --example echo
+	cargo build --release --locked -p maser-load -p maser-sys --bin maser-load --examples
 	$(if $(filter-out 0,$(QUICK)),,cargo bench --locked --bench stages -- $(STAGES))
 	cargo bench --locked --bench rig
 

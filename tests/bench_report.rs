@@ -11,6 +11,8 @@ mod host;
 mod hosts;
 #[path = "../benches/rig/measure.rs"]
 mod measure;
+#[path = "../benches/rig/meter.rs"]
+mod meter;
 #[path = "../benches/rig/picture.rs"]
 mod picture;
 #[path = "../benches/rig/report.rs"]

@@ -72,8 +72,9 @@ pub(crate) struct Hosts {
     pub(crate) placement: Placement,
     server: String,
     generator: String,
-    /// The generator's interface.
+    /// The generator's interface, and the server's.
     pub(crate) interface: String,
+    pub(crate) server_interface: String,
     directory: PathBuf,
     /// The thread that receives the requests, where there is one.
     receiver: Option<u32>,
@@ -93,16 +94,17 @@ impl Hosts {
             server: format!("{name}-server"),
             generator: format!("{name}-generator"),
             interface,
+            server_interface: format!("ms{process}{digit}"),
             directory: std::env::temp_dir().join(&name),
             receiver: None,
         };
         fs::create_dir_all(&hosts.directory).map_err(|error| error.to_string())?;
-        hosts.connect(&format!("ms{process}{digit}"))?;
+        hosts.connect()?;
         Ok(hosts)
     }
 
-    fn connect(&mut self, server_end: &str) -> Result<(), String> {
-        let Self { server, generator, interface: generator_end, .. } = &*self;
+    fn connect(&mut self) -> Result<(), String> {
+        let Self { server, generator, interface: generator_end, server_interface: server_end, .. } = &*self;
         ip(&format!("netns add {server}"))?;
         ip(&format!("netns add {generator}"))?;
         let queues = "numtxqueues 1 numrxqueues 1";
@@ -164,10 +166,20 @@ impl Hosts {
 
     /// Runs a command on the generator's core to its end, or kills it.
     pub(crate) fn generate(&self, command: &[&str], patience: Duration) -> Result<(), String> {
+        self.generate_into(command, patience, Path::new("/dev/null"))
+    }
+
+    /// The same with its standard output in a file.
+    pub(crate) fn generate_into(
+        &self,
+        command: &[&str],
+        patience: Duration,
+        output: &Path,
+    ) -> Result<(), String> {
         let errors = self.directory.join("generator.log");
         let mut process = on_host(&self.generator, &pinned(GENERATOR_CORE, command))
             .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
+            .stdout(fs::File::create(output).map_err(|error| error.to_string())?)
             .stderr(fs::File::create(&errors).map_err(|error| error.to_string())?)
             .spawn()
             .map_err(|error| format!("{}: {error}", command.join(" ")))?;
@@ -183,6 +195,12 @@ impl Hosts {
         host::end(&mut process);
         let said = fs::read_to_string(&errors).unwrap_or_default();
         Err(format!("{}: {failure}; it said:\n{said}", command.join(" ")))
+    }
+
+    /// Frames that the server's interface has received.
+    pub(crate) fn received(&self) -> Result<u64, String> {
+        let path = format!("cat /sys/class/net/{}/statistics/rx_packets", self.server_interface);
+        in_namespace(&self.server, &path)?.trim().parse().map_err(|error| format!("{path}: {error}"))
     }
 
     /// Nanoseconds that a server's threads, and the thread that receives for it, have had of a core.

@@ -1,8 +1,8 @@
 //! The rig that judges maser: bare echo servers, chronyd and maser's ports take turns at answering `maser-load`.
 //!
 //! `make bench` prepares, builds and runs it; `QUICK=1 make bench` in two minutes, with rougher figures that stay out of
-//! the tree. Each server answers on a core of its own over a veth pair ([`hosts`]) and is measured for its peak, its
-//! latency and the accuracy of its stamps ([`measure`]), in interleaved rounds. The table is printed, the run goes to
+//! the tree; `ONLY=chronyd,socket` measures those whose names hold one of these words, `meter` among them. Each server answers on a core of its own over a veth pair ([`hosts`]) and is measured for its peak, its
+//! latency and the accuracy of its stamps ([`measure`]), in interleaved rounds; the generator is measured too ([`meter`]). The table is printed, the run goes to
 //! `docs/results`, and the figures of the README are rewritten ([`report`]). A ratio that is missed is told, and fails nothing.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its table is for the standard output")]
@@ -13,6 +13,7 @@ mod figures;
 mod host;
 mod hosts;
 mod measure;
+mod meter;
 mod picture;
 mod report;
 mod servers;
@@ -34,18 +35,29 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("nothing measured: this is run by `make bench`");
         return Ok(());
     }
-    let quick = std::env::var_os("QUICK").is_some_and(|value| !value.is_empty() && value != "0");
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty() && value != "0");
+    let (quick, only) = (set("QUICK").is_some(), set("ONLY"));
     let programs = Programs::find()?;
     let (rounds, times) = if quick { (1, Times::QUICK) } else { (ROUNDS, Times::FULL) };
     let (busy, begun) = (report::busy_share()?, report::MachineTime::now()?);
-    let samples = measure_all(&programs, &times, rounds)?;
+    let wanted =
+        |name: &str| only.as_ref().is_none_or(|only| only.split(',').any(|word| name.contains(word)));
+    let samples = measure_all(&programs, &times, rounds, &wanted)?;
+    let seconds = if quick { 0.3 } else { 1.0 };
+    let meter_rounds = if wanted("meter") { rounds } else { 0 };
+    let meter = meter::measure(&programs, &Hosts::new(Placement::ServerCore)?, meter_rounds, seconds)?;
     let surroundings = report::Surroundings::look(&programs, rounds, busy, begun)?;
-    report::publish(&samples, &surroundings, quick)?;
+    report::publish(&samples, &meter, &surroundings, quick || only.is_some())?;
     Ok(())
 }
 
 /// Every server on every pair of hosts, in rounds, with a line of progress each.
-fn measure_all(programs: &Programs, times: &Times, rounds: u32) -> Result<Vec<Sample>, String> {
+fn measure_all(
+    programs: &Programs,
+    times: &Times,
+    rounds: u32,
+    wanted: &impl Fn(&str) -> bool,
+) -> Result<Vec<Sample>, String> {
     let pairs = Placement::ALL.map(Hosts::new).into_iter().collect::<Result<Vec<_>, _>>()?;
     // Where the ladders stand, by pair of hosts and server, from the first round on.
     let mut peaks = vec![vec![None; SERVERS.len()]; pairs.len()];
@@ -53,7 +65,7 @@ fn measure_all(programs: &Programs, times: &Times, rounds: u32) -> Result<Vec<Sa
     let mut samples = Vec::new();
     for round in 1..=rounds {
         for (hosts, peaks) in pairs.iter().zip(&mut peaks) {
-            for (entry, peak) in SERVERS.iter().zip(peaks) {
+            for (entry, peak) in SERVERS.iter().zip(peaks).filter(|(entry, _)| wanted(entry.name)) {
                 let place = hosts.placement.name();
                 eprint!("round {round} of {rounds}, {place}, {}: ", entry.name);
                 let expected_s = times.sample_s(entry, peak.is_none());

@@ -51,11 +51,11 @@ const CONTESTS: [Contest; 4] = [
 ];
 
 impl Bar {
-    const fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Blast(_) => "sendmmsg of identical requests",
-            Self::Live("bare") => "one untouched frame",
-            Self::Live(_) => "a frame with two fields written",
+            Self::Live("bare") => "one frame, never written to",
+            Self::Live(_) => "one frame, two fields written each time",
         }
     }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::figures::{Row, rows, verdicts};
 use crate::hosts::Placement;
 use crate::measure::Sample;
+use crate::meter::{self, MeterSample};
 use crate::servers::Programs;
 use crate::{host, picture, table};
 
@@ -109,16 +110,21 @@ impl Surroundings {
 }
 
 /// Prints the run and writes it down; one that was quick leaves the tree as it is.
-pub(crate) fn publish(samples: &[Sample], surroundings: &Surroundings, quick: bool) -> Result<(), String> {
+pub(crate) fn publish(
+    samples: &[Sample],
+    meter: &[MeterSample],
+    surroundings: &Surroundings,
+    quick: bool,
+) -> Result<(), String> {
     let placements = Placement::ALL.map(|placement| (placement, rows(samples, placement)));
-    let figures = figures(&placements);
+    let figures = format!("{}\n{}", figures(&placements), meter::table(meter));
     println!("{}\n\n{figures}", surroundings.line());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = if quick { built()?.join("rig") } else { root.join("docs/results") };
     fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
     let name = format!("{}-rig", surroundings.date);
     let (raw, drawn) = (directory.join(format!("{name}.json")), directory.join(format!("{name}.svg")));
-    write(&raw, &json(samples, surroundings)?)?;
+    write(&raw, &json(samples, meter, surroundings)?)?;
     write(&drawn, &picture::svg(samples, "Answered of what was offered, one server core"))?;
     println!("the run: {}\nthe picture: {}", raw.display(), drawn.display());
     if quick {
@@ -157,12 +163,16 @@ fn figures(placements: &[(Placement, Vec<Row>)]) -> String {
 }
 
 /// One sample a line, so that runs can be told apart by `diff`.
-fn json(samples: &[Sample], surroundings: &Surroundings) -> Result<String, String> {
+fn json(samples: &[Sample], meter: &[MeterSample], surroundings: &Surroundings) -> Result<String, String> {
     let line = |value: Result<String, serde_json::Error>| value.map_err(|error| error.to_string());
     let samples: Vec<String> =
         samples.iter().map(|sample| line(serde_json::to_string(sample))).collect::<Result<_, _>>()?;
     let surroundings = line(serde_json::to_string(surroundings))?;
-    Ok(format!("{{\"surroundings\": {surroundings},\n\"samples\": [\n{}\n]}}\n", samples.join(",\n")))
+    let meter = line(serde_json::to_string(meter))?;
+    Ok(format!(
+        "{{\"surroundings\": {surroundings},\n\"meter\": {meter},\n\"samples\": [\n{}\n]}}\n",
+        samples.join(",\n")
+    ))
 }
 
 fn readme_section(surroundings: &Surroundings, name: &str, stages: &str, figures: &str) -> String {

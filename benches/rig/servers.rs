@@ -77,7 +77,9 @@ impl Programs {
                 .join("peers/chrony/usr/sbin/chronyd"),
             maser,
         };
-        for program in [&programs.maser, &programs.echo, &programs.chronyd, &programs.generator] {
+        let examples = ["blast", "live_blast", "sink"].map(|name| programs.echo.with_file_name(name));
+        let others = [&programs.maser, &programs.echo, &programs.chronyd, &programs.generator];
+        for program in others.into_iter().chain(&examples) {
             if !program.exists() {
                 return Err(format!(
                     "{} isn't there: `make bench` prepares and builds it",
@@ -86,6 +88,11 @@ impl Programs {
             }
         }
         Ok(programs)
+    }
+
+    /// An example of `maser-sys`.
+    pub(crate) fn example(&self, name: &str) -> String {
+        text(&self.echo.with_file_name(name))
     }
 
     /// What `chronyd --version` says of itself.

@@ -125,7 +125,7 @@ impl LiveSession {
         thread::scope(|scope| {
             let sending = scope.spawn(|| {
                 core_affinity::set_for_current(CoreId { id: *core });
-                send(sender, &schedule, stop)
+                send(sender, counter, &schedule, stop)
             });
             let mut slice_end = schedule.start().after(slice);
             let mut faults = [0_u64; reply::FAULTS.len()];
@@ -152,19 +152,28 @@ impl LiveSession {
     }
 }
 
-/// What was sent, and what was due and not sent.
+/// What was sent, what was due and not sent, until when, and how many valid replies had come by then.
 struct Sent {
     counts: SendCounts,
     unsent: u64,
+    last_left: Moment,
+    answered: u64,
 }
 
 /// Runs the schedule to its end, or to `stop`.
-fn send(sender: &mut LiveSender, schedule: &Schedule, stop: &AtomicBool) -> io::Result<Sent> {
+fn send(
+    sender: &mut LiveSender,
+    counter: &ReplyCounter,
+    schedule: &Schedule,
+    stop: &AtomicBool,
+) -> io::Result<Sent> {
     let end = schedule.end();
     while !sender.run()? && Moment::now() < end && !stop.load(Ordering::Relaxed) {}
+    let last_left = Moment::now();
+    let answered = counter.counts()?.valid;
     let counts = sender.counts()?;
-    let due = schedule.due_by(Moment::now().min(end));
-    Ok(Sent { counts, unsent: due.saturating_sub(counts.sent) })
+    let due = schedule.due_by(last_left.min(end));
+    Ok(Sent { counts, unsent: due.saturating_sub(counts.sent), last_left, answered })
 }
 
 /// Validates what was let through of the replies.
@@ -218,7 +227,10 @@ impl Tally {
         let replies = counter.counts()?;
         let mut now = counts(&replies, faults);
         let mut outcome = Outcome::new();
-        if let Some(Sent { counts: sent, unsent }) = sent {
+        now.answered_while_sending = now.basic;
+        if let Some(Sent { counts: sent, unsent, last_left, answered }) = sent {
+            outcome.last_left = Some(*last_left);
+            now.answered_while_sending = answered.saturating_sub(replies.valid - now.basic);
             self.sent = sent.sent;
             now.sent = sent.sent;
             now.unsent = *unsent;

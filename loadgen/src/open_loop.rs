@@ -72,6 +72,7 @@ impl<L: Link> Sender<L> {
         let mut outcome = hand_over(None);
         let mut slice_end = part.schedule.start().after(part.slice);
         let mut end = part.schedule.end();
+        let mut stopped_at = None;
         loop {
             let reading = Reading::now();
             let now = reading.moment;
@@ -81,8 +82,10 @@ impl<L: Link> Sender<L> {
             let sending = now < end;
             if sending {
                 self.send(part, base, now, &mut outcome)?;
+            } else {
+                stopped_at.get_or_insert(now);
             }
-            self.receive(&reading, &mut outcome)?;
+            self.receive(&reading, stopped_at, &mut outcome)?;
             outcome.counts.given_up += self.ledger.give_up(now);
             if now >= slice_end {
                 outcome = hand_over(Some(outcome));
@@ -140,6 +143,7 @@ impl<L: Link> Sender<L> {
             refused += 1;
         })?;
         let left = Moment::now();
+        outcome.last_left = Some(left);
         for number in first..first + sent {
             outcome.lag_ns.saturating_record(nanos(left.since(due_at(number))));
         }
@@ -150,9 +154,23 @@ impl<L: Link> Sender<L> {
         Ok(())
     }
 
-    fn receive(&mut self, reading: &Reading, outcome: &mut Outcome) -> io::Result<()> {
+    fn receive(
+        &mut self,
+        reading: &Reading,
+        stopped_at: Option<Moment>,
+        outcome: &mut Outcome,
+    ) -> io::Result<()> {
         let Self { link, judge, ledger, accuracy, .. } = self;
-        link.receive(|incoming| take(&incoming, judge, ledger, accuracy, reading, outcome))?;
+        link.receive(|incoming| {
+            let arrival = incoming.stamp_ns.map_or(reading.moment, |stamp_ns| reading.moment_of(stamp_ns));
+            let valid = outcome.counts.basic + outcome.counts.interleaved;
+            take(&incoming, arrival, judge, ledger, accuracy, outcome);
+            let while_sending = stopped_at.is_none_or(|stopped_at| arrival <= stopped_at);
+            if while_sending {
+                outcome.counts.answered_while_sending +=
+                    outcome.counts.basic + outcome.counts.interleaved - valid;
+            }
+        })?;
         link.transmit_stamps(|payload, sent_ns| {
             let cookie = reply::transmit(payload);
             if let Some((number, false)) = cookie.and_then(|cookie| ledger.number_of(cookie))
@@ -167,10 +185,10 @@ impl<L: Link> Sender<L> {
 /// Takes one datagram to account.
 fn take(
     incoming: &Incoming<'_>,
+    arrival: Moment,
     judge: &Judge,
     ledger: &mut Ledger,
     accuracy: &mut Accuracy,
-    reading: &Reading,
     outcome: &mut Outcome,
 ) {
     let payload = match incoming.payload {
@@ -196,7 +214,6 @@ fn take(
         Ok(content) => content,
         Err(fault) => return outcome.counts.fault(fault),
     };
-    let arrival = incoming.stamp_ns.map_or(reading.moment, |stamp_ns| reading.moment_of(stamp_ns));
     let Some(content) = content else {
         outcome.counts.basic += 1;
         return outcome.latency_ns.saturating_record(nanos(arrival.since(pending.due)));

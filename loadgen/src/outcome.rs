@@ -3,6 +3,7 @@
 //! All memory is allocated when an outcome is made; recording doesn't allocate. [`Outcome::summary`] makes plain data
 //! of it.
 
+use crate::clock::Moment;
 use crate::reply::{FAULTS, Fault, Kiss};
 use crate::summary::{ErrorSpread, Percentiles, Summary};
 use hdrhistogram::Histogram;
@@ -29,6 +30,8 @@ pub struct Counts {
     pub basic: u64,
     /// Valid replies in interleaved mode.
     pub interleaved: u64,
+    /// Valid replies that came while requests were still being sent.
+    pub answered_while_sending: u64,
     /// Replies to a request that had been replied to.
     pub duplicate: u64,
     /// Replies to a request that had been given up.
@@ -98,6 +101,7 @@ impl Counts {
             (&mut self.given_up, other.given_up),
             (&mut self.basic, other.basic),
             (&mut self.interleaved, other.interleaved),
+            (&mut self.answered_while_sending, other.answered_while_sending),
             (&mut self.duplicate, other.duplicate),
             (&mut self.late, other.late),
             (&mut self.unseen, other.unseen),
@@ -118,6 +122,8 @@ impl Counts {
 pub struct Outcome {
     /// What is counted.
     pub counts: Counts,
+    /// When the last request left.
+    pub last_left: Option<Moment>,
     /// From due to the arrival of a valid reply.
     pub latency_ns: Histogram<u64>,
     /// From due to having left.
@@ -142,6 +148,7 @@ impl Outcome {
     pub fn new() -> Self {
         Self {
             counts: Counts::default(),
+            last_left: None,
             latency_ns: times(),
             lag_ns: times(),
             offset_error_ns: Errors::new(),
@@ -152,7 +159,7 @@ impl Outcome {
 
     /// Empties it and keeps its memory.
     pub fn clear(&mut self) {
-        self.counts = Counts::default();
+        (self.counts, self.last_left) = (Counts::default(), None);
         self.latency_ns.reset();
         self.lag_ns.reset();
         self.offset_error_ns.clear();
@@ -163,6 +170,7 @@ impl Outcome {
     /// Adds what another thread, or a later step, measured.
     pub fn merge(&mut self, other: &Self) {
         self.counts.merge(&other.counts);
+        self.last_left = self.last_left.max(other.last_left);
         add(&mut self.latency_ns, &other.latency_ns);
         add(&mut self.lag_ns, &other.lag_ns);
         self.offset_error_ns.merge(&other.offset_error_ns);
@@ -181,7 +189,7 @@ impl Outcome {
         Summary {
             rate_requested,
             rate_offered: per_second(counts.sent),
-            rate_answered: per_second(valid),
+            rate_answered: per_second(counts.answered_while_sending),
             duration_s: duration.as_secs_f64(),
             clients,
             sent: counts.sent,
@@ -351,7 +359,7 @@ mod tests {
     #[test]
     fn what_was_received_and_lost_adds_up_to_what_was_sent() {
         let mut outcome = Outcome::new();
-        outcome.counts = Counts { sent: 100, given_up: 13, basic: 80, interleaved: 5, ..Counts::default() };
+        outcome.counts = Counts { sent: 100, given_up: 13, basic: 80, interleaved: 5, answered_while_sending: 84, ..Counts::default() };
         outcome.counts.fault(Fault::Mode);
         outcome.counts.kiss(Kiss::Rate);
         for _ in 0..3 {
@@ -359,7 +367,7 @@ mod tests {
         }
         let summary = outcome.summary(50.0, 7, Duration::from_secs(2));
         assert_eq!((summary.received, summary.lost, summary.invalid, summary.kod), (90, 10, 4, 1));
-        assert!((summary.rate_answered - 42.5).abs() < 1e-9 && (summary.rate_offered - 50.0).abs() < 1e-9);
+        assert!((summary.rate_answered - 42.0).abs() < 1e-9 && (summary.rate_offered - 50.0).abs() < 1e-9);
         assert_eq!(summary.kisses.keys().collect::<Vec<_>>(), ["RATE"]);
         assert!((summary.loss() - 0.1).abs() < 1e-9);
     }

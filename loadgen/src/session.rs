@@ -19,7 +19,7 @@ use maser_sys::udp_socket::OpenError;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender as Channel, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -235,11 +235,12 @@ impl Session {
                 run_workers(workers, &self.setting, schedule, step, slice, &mut seconds)?
             }
         }
-        // A step that was stopped took as long as it took.
-        let sent_for = if self.stop.load(std::sync::atomic::Ordering::Relaxed) {
-            Moment::now().since(begun).min(step.duration)
+        let last_left = whole.last_left.map_or(Duration::ZERO, |left| left.since(begun));
+        let sent_for = if self.setting.closed_loop || self.stop.load(Ordering::Relaxed) {
+            last_left
         } else {
-            step.duration
+            // A sender that is late goes on for a moment, and its rate isn't higher for that.
+            last_left.max(step.duration)
         };
         let summary = whole.summary(step.rate_per_s, clients, sent_for);
         Ok((whole, summary))

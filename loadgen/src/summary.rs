@@ -73,7 +73,8 @@ pub struct Summary {
     pub rate_requested: f64,
     /// Requests a second that were sent.
     pub rate_offered: f64,
-    /// Valid replies a second of sending: kisses and invalid replies aren't answers.
+    /// Valid replies a second that came while requests were being sent: kisses and invalid replies aren't answers, and
+    /// what a server works off from its queue afterwards is no rate that it could keep.
     pub rate_answered: f64,
     /// How long was sent, in seconds.
     pub duration_s: f64,

@@ -46,3 +46,74 @@ pub fn text(times_ns: &Histogram<u64>, unit_ns: f64) -> String {
 fn sub_buckets(digits: u8) -> u64 {
     (2 * 10_u64.pow(digits.into())).next_power_of_two()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::times;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ten_values_in_the_original_format() {
+        let mut times_ns = times();
+        for microseconds in 1..=10 {
+            times_ns.record(microseconds * 1_000).expect("in its bounds");
+        }
+        let text = text(&times_ns, MICROSECOND_NS);
+        assert_eq!(text, TEN);
+    }
+
+    proptest! {
+        #[test]
+        fn a_reader_finds_what_was_recorded(values in prop::collection::vec(1_u64..50_000_000_000, 1..400)) {
+            let mut times_ns = times();
+            for value in &values {
+                times_ns.record(*value).expect("in its bounds");
+            }
+            let text = text(&times_ns, MILLISECOND_NS);
+            let lines = text.lines().skip(2).filter(|line| !line.starts_with('#'));
+            let mut last = (0.0, 0.0, 0);
+            for line in lines {
+                let fields: Vec<&str> = line.split_whitespace().collect();
+                let value: f64 = fields[0].parse().expect("a value");
+                let share: f64 = fields[1].parse().expect("a share");
+                let up_to: u64 = fields[2].parse().expect("a count");
+                prop_assert_eq!(fields.len(), if share < 1.0 { 4 } else { 3 }, "{}", line);
+                prop_assert!(value >= last.0 && share >= last.1 && up_to >= last.2, "{}", line);
+                // What is printed is the upper end of a cell, rounded to a nanosecond or less.
+                let recorded = values.iter().filter(|recorded| float(**recorded) / MILLISECOND_NS <= value + 0.0006);
+                prop_assert_eq!(u64::try_from(recorded.count()).expect("few"), up_to, "{}", line);
+                prop_assert!(float(up_to) >= share * float(times_ns.len()) - 1e-6, "{}", line);
+                last = (value, share, up_to);
+            }
+            prop_assert!(last.1 >= 1.0 && last.2 == times_ns.len());
+        }
+    }
+
+    const TEN: &str = concat!(
+        "       Value     Percentile TotalCount 1/(1-Percentile)\n",
+        "\n",
+        "       1.000 0.000000000000          1           1.00\n",
+        "       1.000 0.100000000000          1           1.11\n",
+        "       2.000 0.200000000000          2           1.25\n",
+        "       4.001 0.300000000000          4           1.43\n",
+        "       4.001 0.400000000000          4           1.67\n",
+        "       5.003 0.500000000000          5           2.00\n",
+        "       6.003 0.550000000000          6           2.22\n",
+        "       7.003 0.600000000000          7           2.50\n",
+        "       7.003 0.650000000000          7           2.86\n",
+        "       8.003 0.700000000000          8           3.33\n",
+        "       8.003 0.750000000000          8           4.00\n",
+        "       8.003 0.775000000000          8           4.44\n",
+        "       9.007 0.800000000000          9           5.00\n",
+        "       9.007 0.825000000000          9           5.71\n",
+        "       9.007 0.850000000000          9           6.67\n",
+        "       9.007 0.875000000000          9           8.00\n",
+        "       9.007 0.887500000000          9           8.89\n",
+        "      10.007 0.900000000000         10          10.00\n",
+        "      10.007 1.000000000000         10\n",
+        "#[Mean    =        5.502, StdDeviation   =        2.874]\n",
+        "#[Max     =       10.007, Total count    =           10]\n",
+        "#[Buckets =           27, SubBuckets     =         2048]\n",
+    );
+}

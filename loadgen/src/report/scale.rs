@@ -3,7 +3,7 @@
 /// A factor between least and greatest from which the lower half would be squeezed on a linear axis.
 const LOGARITHMIC_FROM: f64 = 20.0;
 /// Up to so many decades, 2 and 5 are ticks too.
-const DECADES_WITH_FIVES: f64 = 2.5;
+const DECADES_WITH_FIVES: f64 = 3.2;
 
 /// An axis from its low to its high end, both "round" figures.
 #[derive(Clone, Copy, Debug)]

@@ -63,9 +63,12 @@ pub fn svg(documents: &[(&str, &Document)]) -> String {
     let mut picture = Picture { body: String::new(), x, y: Scale::linear([]), top: 0.0, by_time };
     picture.top = heading(&mut picture.body, documents, &runs) + 44.0;
     let rates: Vec<_> = all().flat_map(|point| [point.step.rate_offered, point.step.rate_answered]).collect();
-    picture.y = if picture.x.is_logarithmic() { Scale::logarithmic(rates) } else { Scale::linear(rates) };
+    // Always linear: a logarithm would make half of the requests lost look like little.
+    picture.x = Scale::linear(all().map(|point| point.x));
+    picture.y = Scale::linear(rates);
     picture.frame("Valid replies a second, against what was offered", &short);
     picture.rates(&runs);
+    picture.x = x;
     let mut curves = vec![("Latency from due to reply", &LATENCIES[..])];
     if all().any(|point| point.step.offset_error_ns.is_some()) {
         curves.push(("Offset error that a client would compute (magnitude)", &OFFSETS[..]));
@@ -108,7 +111,7 @@ fn heading(body: &mut String, documents: &[(&str, &Document)], runs: &[Vec<Point
     let title = match documents {
         [] => "No run".to_owned(),
         [(_, one)] => format!("{} of {}", capital(&one.setting.mode), one.setting.target),
-        several => format!("{} runs", several.len()),
+        several => format!("{} runs compared", several.len()),
     };
     let _ = writeln!(body, r#"<text x="24" y="34" class="title">{}</text>"#, escaped(&title));
     let mut y = 38.0;

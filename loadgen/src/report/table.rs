@@ -34,7 +34,7 @@ pub fn row(step: &Summary) -> String {
     let expected = step.sent.saturating_sub(step.silence_expected);
     let share = |part| percent(part, expected);
     let errors = step.offset_error_ns.map_or_else(
-        || [const { String::new() }; 4].map(|_| "-".to_owned()),
+        || std::array::from_fn(|_| "-".to_owned()),
         |errors| {
             let ends = [errors.lowest, errors.highest].map(|error| signed_time(signed(error)));
             let [lowest, highest] = ends;
@@ -83,7 +83,7 @@ fn notes(step: &Summary) -> Vec<String> {
         .map(|(count, name)| format!("{name} {}", short(approximate(count))))
         .collect();
     if fell_behind(step) {
-        notes.push(format!("only {}/s left", short(step.rate_offered)));
+        notes.push(format!("sent only {}/s", short(step.rate_offered)));
     }
     if let Some(lag) = lateness(step) {
         notes.push(lag);
@@ -111,7 +111,7 @@ pub fn footer(document: &Document) -> String {
     let mut lines = vec![checked(document)];
     lines.extend(losses(&total));
     lines.extend(broken(&total));
-    lines.push(schedule(&steps));
+    lines.extend(schedule(&steps));
     if document.setting.closed_loop {
         lines.push(
             "closed loop: requests waited for replies, so the latencies hide the server's stalls".to_owned(),
@@ -171,8 +171,7 @@ fn checked(document: &Document) -> String {
     match document.setting.coverage {
         Coverage::All => "checked: each reply, in user space".to_owned(),
         Coverage::SampleOneIn(every) => format!(
-            "checked: one reply in {every}, in user space; the kernel counted and timed each, \
-             so an invalid one may have gone unseen"
+            "checked: one reply in {every}, in user space; the kernel counted and timed the others, valid or not"
         ),
     }
 }
@@ -234,27 +233,43 @@ fn broken(total: &Summary) -> Vec<String> {
 }
 
 /// Whether the generator kept its schedule, and where it didn't.
-fn schedule(steps: &[&Summary]) -> String {
-    let worst = |steps: &[&Summary]| steps.iter().map(|step| step.lag_ns.p99).max().unwrap_or_default();
-    let broken: Vec<_> =
-        steps.iter().copied().filter(|step| fell_behind(step) || lateness(step).is_some()).collect();
-    if steps.iter().all(|step| step.lag_ns.count == 0) && broken.is_empty() {
-        return "schedule: how late requests left was not measured".to_owned();
+fn schedule(steps: &[&Summary]) -> Vec<String> {
+    let worst_lag = |steps: &[&Summary]| {
+        time(approximate(steps.iter().map(|step| step.lag_ns.p99).max().unwrap_or_default()))
+    };
+    let those = |which: fn(&Summary) -> bool| -> Vec<_> {
+        steps.iter().copied().filter(|step| which(step)).collect()
+    };
+    let (few, late) = (those(fell_behind), those(|step| lateness(step).is_some()));
+    let mut lines = Vec::new();
+    if !few.is_empty() {
+        lines.push(format!("schedule: not kept at {}: fewer requests left than were asked for", rates(&few)));
     }
-    if broken.is_empty() {
-        let lag = time(approximate(worst(steps)));
-        return format!("schedule: kept; 99 % of requests left at most {lag} late");
+    if !late.is_empty() {
+        lines.push(format!(
+            "schedule: not kept at {}: requests left up to {} late (p99): the latencies are in part the generator's",
+            rates(&late),
+            worst_lag(&late)
+        ));
     }
-    let rates: Vec<_> = broken.iter().map(|step| short(step.rate_requested)).collect();
-    let (count, lag) = (rates.len(), time(approximate(worst(&broken))));
-    let at = if count > 4 {
-        format!("{} and {} more rates", rates[..3].join(", "), count - 3)
+    if lines.is_empty() {
+        lines.push(if steps.iter().all(|step| step.lag_ns.count == 0) {
+            "schedule: how late requests left was not measured".to_owned()
+        } else {
+            format!("schedule: kept; 99 % of requests left at most {} late", worst_lag(steps))
+        });
+    }
+    lines
+}
+
+/// The steps' rates; of many, the first.
+fn rates(steps: &[&Summary]) -> String {
+    let rates: Vec<_> = steps.iter().map(|step| short(step.rate_requested) + "/s").collect();
+    if rates.len() > 4 {
+        format!("{} and {} more rates", rates[..3].join(", "), rates.len() - 3)
     } else {
         rates.join(", ")
-    };
-    format!(
-        "schedule: not kept at {at}: requests left up to {lag} late (p99), so part of the latency is the generator's"
-    )
+    }
 }
 
 /// What an attacker would gain: only worth a line where replies are larger or requests deserve none.
@@ -279,4 +294,130 @@ fn knee(knee: &Knee) -> String {
 #[expect(clippy::cast_precision_loss, reason = "errors stay far below 2^53 ns")]
 fn signed(nanos: i64) -> f64 {
     nanos as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn below_header(rows: &[String]) -> String {
+        header() + &rows.concat()
+    }
+
+    /// A step in which everything went wrong that can.
+    fn bad() -> Summary {
+        let mut step = sample::lossy(1_250_000, 123);
+        step.rate_offered = 1_100_000.0;
+        step.invalid = 14;
+        step.faults = [("origin".to_owned(), 2), ("mode".to_owned(), 12)].into();
+        step.kod = 30;
+        step.kisses = [("RATE".to_owned(), 30)].into();
+        (step.duplicate, step.late, step.unsent, step.unseen) = (3, 1, 5_000, 1_234);
+        step.lag_ns.p99 = 3_000_000;
+        step
+    }
+
+    #[test]
+    fn rows_stand_under_their_header() {
+        let mut unmeasured = sample::step(1_000);
+        unmeasured.offset_error_ns = None;
+        unmeasured.latency_ns.count = 0;
+        let rows = [row(&sample::step(100_000)), row(&bad()), row(&unmeasured)];
+        let text = below_header(&rows);
+        assert_eq!(text, TABLE);
+    }
+
+    #[test]
+    fn the_footer_of_a_good_run_is_three_lines() {
+        let text = footer(&sample::past_knee(200_000));
+        assert_eq!(text, GOOD);
+    }
+
+    #[test]
+    fn the_footer_tells_all_that_went_wrong_in_any_step() {
+        // The step that stands for the ladder is the good one: its counts alone would hide the other's.
+        let mut document = sample::ladder(vec![bad(), sample::step(2_000_000)]);
+        assert_eq!(document.result.lost, 0);
+        document.setting.coverage = Coverage::SampleOneIn(64);
+        document.setting.closed_loop = true;
+        document.interrupted = true;
+        document.steps[0].silence_expected = 1_000;
+        document.steps[0].octets_received *= 3;
+        let none = Knee { loss_max: 0.0, rate_offered: None, rate_answered: None, at_least: false };
+        let some = |at_least| Knee {
+            loss_max: 0.01,
+            rate_offered: Some(152_340.0),
+            rate_answered: Some(151_000.0),
+            at_least,
+        };
+        document.knees = vec![none, some(false), some(true)];
+        let text = footer(&document);
+        assert_eq!(text, BAD);
+    }
+
+    #[test]
+    fn a_soak_is_one_run() {
+        let text = footer(&sample::soak(300));
+        assert!(text.contains("lost: 20,000 of 500,000 requests (4 %)"), "{text}");
+        assert!(text.contains("schedule: kept"), "{text}");
+    }
+
+    #[test]
+    fn too_few_requests_are_told_apart_from_late_ones() {
+        let slow = |rate| Summary { rate_offered: 0.9 * approximate(rate), ..sample::step(rate) };
+        let text = footer(&sample::ladder([1_000, 2_000, 3_000, 4_000, 5_000].map(slow).to_vec()));
+        let expected =
+            "not kept at 1 k/s, 2 k/s, 3 k/s and 2 more rates: fewer requests left than were asked for";
+        assert!(text.contains(expected) && !text.contains("late"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_row_is_wider_than_its_columns(rate in 1_u64..90_000_000, per_mille in 0_u64..=1_000, nanos in 0_u64..99_000_000_000) {
+            let mut step = sample::lossy(rate, per_mille);
+            step.latency_ns.p999 = nanos;
+            let errors = step.offset_error_ns.as_mut().expect("measured");
+            errors.lowest = -i64::try_from(nanos).expect("below 2^63");
+            errors.stddev = approximate(nanos);
+            let text = row(&step);
+            let line = text.lines().next().expect("a row");
+            prop_assert_eq!(line.chars().count(), 110, "{}", text);
+            prop_assert!(per_mille == 0 || step.lost == 0 || !line[15..23].ends_with(" 0"), "{}", text);
+        }
+    }
+
+    const TABLE: &str = concat!(
+        "                                         inter- | offset error                       | latency\n",
+        "   rate clients    lost invalid   basic  leaved |      min     mean      max  stddev |     p50     p99   p99.9\n",
+        "  100 k    10 k       0       0    75 %    25 % | -44.1 µs  -380 ns +12.9 µs 1.63 µs | 53.2 µs  120 µs 1.53 ms\n",
+        " 1.25 M    10 k  12.3 % <0.01 %  87.7 %       0 | -44.1 µs  -380 ns +12.9 µs 1.63 µs |  426 µs  1.2 ms 6.12 ms\n",
+        "        └ kod 30, duplicate 3, late 1, unsent 5 k, unseen 1.23 k, sent only 1.1 M/s, left 3 ms late (p99)\n",
+        "    1 k    10 k       0       0    75 %    25 % |        -        -        -       - |       -       -       -\n",
+    );
+    const GOOD: &str = concat!(
+        "checked: each reply, in user space\n",
+        "lost: none of 8,730,000 requests\n",
+        "schedule: kept; 99 % of requests left at most 1.2 µs late\n",
+    );
+    const BAD: &str = concat!(
+        "checked: one reply in 64, in user space; the kernel counted and timed the others, valid or not\n",
+        "lost: 1,537,500 of 32,499,000 requests (4.73 %)\n",
+        "unseen: 1,234 replies that the generator was too slow to look at count as lost: its limit, not the server's\n",
+        "unsent: the kernel refused 5,000 requests for want of room: the generator's limit, not the server's\n",
+        "silence: 1,000 further requests expect no reply\n",
+        "invalid: 14 replies: mode 12, origin 2\n",
+        "kisses: 30 replies: RATE 30\n",
+        "duplicate: 3 replies to a request that had its reply\n",
+        "late: 1 reply after the request was given up as lost\n",
+        "schedule: not kept at 1.25 M/s: fewer requests left than were asked for\n",
+        "schedule: not kept at 1.25 M/s: requests left up to 3 ms late (p99): the latencies are in part the generator's\n",
+        "closed loop: requests waited for replies, so the latencies hide the server's stalls\n",
+        "amplification: 1.63 (2.54 G octets came back for 1.56 G)\n",
+        "knee at 0 % loss: none: even the lowest rate lost more\n",
+        "knee at 1 % loss: 152 k/s, 151 k/s answered\n",
+        "knee at 1 % loss: at least 152 k/s, 151 k/s answered; the search ended there, not the server\n",
+        "interrupted: the figures are of the 20 s until then\n",
+    );
 }
