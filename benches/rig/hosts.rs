@@ -197,10 +197,14 @@ impl Hosts {
         Err(format!("{}: {failure}; it said:\n{said}", command.join(" ")))
     }
 
-    /// Frames that the server's interface has received.
-    pub(crate) fn received(&self) -> Result<u64, String> {
-        let path = format!("cat /sys/class/net/{}/statistics/rx_packets", self.server_interface);
-        in_namespace(&self.server, &path)?.trim().parse().map_err(|error| format!("{path}: {error}"))
+    /// Frames that the server's interface has received, and those that the generator's dropped since that was full.
+    pub(crate) fn received_and_dropped(&self) -> Result<(u64, u64), String> {
+        let counter = |host: &str, interface: &str, name: &str| {
+            let read = format!("cat /sys/class/net/{interface}/statistics/{name}");
+            in_namespace(host, &read)?.trim().parse::<u64>().map_err(|error| format!("{read}: {error}"))
+        };
+        let received = counter(&self.server, &self.server_interface, "rx_packets")?;
+        Ok((received, counter(&self.generator, &self.interface, "tx_dropped")?))
     }
 
     /// Nanoseconds that a server's threads, and the thread that receives for it, have had of a core.

@@ -42,11 +42,14 @@ struct Sample {
 /// A client's last exchange, of which an interleaved reply tells the transmit stamp afterwards.
 #[derive(Clone, Copy, Debug, Default)]
 struct Exchange {
-    /// The request whose transmit stamp is in `sent_ns`.
-    sent_number: u64,
+    /// The newest transmit stamp, and the request that it is of: often one that isn't replied to yet.
+    newest_sent: Option<(u64, i64)>,
+    /// The request that was last replied to.
+    replied: Option<u64>,
+    /// The first request that named this exchange; those before it named an older one.
+    named_from: Option<u64>,
+    /// T1, T2 and T4 of the exchange.
     sent_ns: Option<i64>,
-    /// The request that was last replied to, counted from 1: 0 is none.
-    replied_number: u64,
     receive: NtpTimestamp,
     arrived_ns: Option<i64>,
 }
@@ -77,6 +80,8 @@ impl Accuracy {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float conversions saturate")]
     pub fn pace(&mut self, stamps_per_s: f64, rate_per_s: f64) {
         self.every = if stamps_per_s <= 0.0 { 0 } else { (rate_per_s / stamps_per_s).ceil().max(1.0) as u64 };
+        // Odd, so that it shares no factor with batches, sockets and variants, and all of them are met.
+        self.every |= u64::from(self.every > 0);
     }
 
     /// Whether to ask for the transmit stamp of request `number` of `client`.
@@ -86,10 +91,12 @@ impl Accuracy {
         self.every != 0 && sampled.is_multiple_of(self.every)
     }
 
-    /// The last exchange of a client, for its next request, which carries `receive_cookie` as its receive timestamp.
+    /// The last exchange of a client, for its next request `number`, which carries `receive_cookie` as its receive
+    /// timestamp.
     #[must_use]
-    pub fn previous(&self, client: u32, receive_cookie: u64) -> Option<Previous> {
-        let exchange = self.exchanges.get(index(client)).filter(|exchange| exchange.replied_number > 0)?;
+    pub fn previous(&mut self, client: u32, number: u64, receive_cookie: u64) -> Option<Previous> {
+        let exchange = self.exchanges.get_mut(index(client)).filter(|exchange| exchange.replied.is_some())?;
+        exchange.named_from.get_or_insert(number);
         Some(Previous { server_receive: exchange.receive.bits(), receive_cookie })
     }
 
@@ -105,8 +112,10 @@ impl Accuracy {
     /// The kernel says when a request left.
     pub fn sent(&mut self, number: u64, client: u32, sent_ns: i64, outcome: &mut Outcome) {
         if let Some(exchange) = self.exchanges.get_mut(index(client)) {
-            exchange.sent_number = number;
-            exchange.sent_ns = Some(sent_ns);
+            exchange.newest_sent = Some((number, sent_ns));
+            if exchange.replied == Some(number) {
+                exchange.sent_ns = Some(sent_ns);
+            }
         }
         let sample = self.sample(number);
         sample.sent_ns = Some(sent_ns);
@@ -127,17 +136,23 @@ impl Accuracy {
             complete(&sample, outcome);
         }
         if let Some(exchange) = self.exchanges.get_mut(index(reply.client)) {
-            exchange.replied_number = reply.number + 1;
-            exchange.receive = reply.receive;
-            exchange.arrived_ns = reply.arrived_ns;
+            let newest = exchange.newest_sent;
+            *exchange = Exchange {
+                newest_sent: newest,
+                replied: Some(reply.number),
+                named_from: None,
+                sent_ns: newest.filter(|(number, _)| *number == reply.number).map(|(_, sent_ns)| sent_ns),
+                receive: reply.receive,
+                arrived_ns: reply.arrived_ns,
+            };
         }
     }
 
-    /// An interleaved reply completes the exchange before it, if nothing was lost in between.
+    /// An interleaved reply completes the exchange that its request named.
     fn interleaved(&self, reply: &Replied, outcome: &mut Outcome) {
         let Some(before) = self.exchanges.get(index(reply.client)) else { return };
-        // The transmit stamp may already be that of the request that is replied to here: then the older one is gone.
-        if before.replied_number != before.sent_number + 1 {
+        // With several requests under way, this one may have named an exchange before the last.
+        if before.named_from.is_none_or(|first| reply.number < first) {
             return;
         }
         if let (Some(sent_ns), Some(arrived_ns)) = (before.sent_ns, before.arrived_ns) {

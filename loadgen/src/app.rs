@@ -39,6 +39,11 @@ pub enum AppError {
         /// The server.
         target: String,
     },
+    /// Without a network, clients are ports.
+    #[error(
+        "{0} clients need addresses of their own: give them a network with --from; without, there are up to 16 ports"
+    )]
+    Ports(u32),
     /// The closed loop is for the senders that see each reply.
     #[error(
         "--closed-loop needs --sender udp or packet: the sender inside the kernel doesn't wait for replies"
@@ -71,10 +76,10 @@ pub fn execute(cli: Cli, stop: &Arc<AtomicBool>) -> Result<(), AppError> {
     let (common, plan, closed_loop) = match cli.command {
         Command::Compare(arguments) => return compare_runs(&arguments),
         Command::Fixed(FixedArguments { common, rate, time, closed_loop }) => {
-            (common, Plan::Fixed(Step { rate_per_s: rate, duration: time }), closed_loop)
+            (common, Plan::Fixed(Step { rate_per_s: rate, duration: time, by_second: false }), closed_loop)
         }
         Command::Soak(FixedArguments { common, rate, time, closed_loop }) => {
-            (common, Plan::Soak(Step { rate_per_s: rate, duration: time }), closed_loop)
+            (common, Plan::Soak(Step { rate_per_s: rate, duration: time, by_second: true }), closed_loop)
         }
         Command::Ladder(arguments) => {
             (arguments.common, Plan::Ladder(arguments.rates, arguments.time), false)
@@ -87,12 +92,13 @@ pub fn execute(cli: Cli, stop: &Arc<AtomicBool>) -> Result<(), AppError> {
     };
     let setting = setting(&common, &plan, closed_loop)?;
     let begun_unix_s = read(KernelClock::Realtime) / 1_000_000_000;
+    let files = Files::create(&common.output)?;
     let mut session = Session::open(setting.clone(), Arc::clone(stop))?;
     let mut screen = Screen::new(&common.output);
     screen.begin();
-    let done = modes::run(&plan, &mut session, stop, &mut screen)?;
+    let done = modes::run(&plan, &mut session, stop, &mut screen);
     let coverage = session.coverage();
-    session.close()?;
+    let closed = session.close();
     let document = Document {
         format: FORMAT,
         program: format!("maser-load {}", env!("CARGO_PKG_VERSION")),
@@ -114,7 +120,9 @@ pub fn execute(cli: Cli, stop: &Arc<AtomicBool>) -> Result<(), AppError> {
         knees: done.knees.clone(),
     };
     screen.end(&document);
-    write_results(&common.output, &document, &done)
+    // What was measured is written, whatever ended the run.
+    files.write(&common.output, &document, &done)?;
+    done.error.map_or(closed, Err).map_err(Into::into)
 }
 
 fn compare_runs(arguments: &CompareArguments) -> Result<(), AppError> {
@@ -127,6 +135,11 @@ fn compare_runs(arguments: &CompareArguments) -> Result<(), AppError> {
 fn setting(common: &Common, plan: &Plan, closed_loop: bool) -> Result<Setting, AppError> {
     use crate::session::SenderName;
     let target = target::resolve(&common.target, common.i_operate_this_target)?;
+    if let Some(clients) = common.clients.filter(|clients| *clients > CLIENTS_BY_PORT)
+        && common.from.is_none()
+    {
+        return Err(AppError::Ports(clients));
+    }
     let count = common.clients.unwrap_or_else(|| match &common.from {
         None => CLIENTS_BY_PORT,
         Some(prefix) => {
@@ -200,7 +213,9 @@ impl Screen {
 impl Watcher for Screen {
     fn second(&mut self, second: &Summary) {
         if self.live_line {
-            let _ = write!(io::stderr(), "\r{}\r", table::row(second).trim_end());
+            // What goes on in a second is the first line; what went wrong is told with the step.
+            let row = table::row(second);
+            let _ = write!(io::stderr(), "\r{}\r", row.lines().next().unwrap_or_default());
         }
     }
 
@@ -209,22 +224,43 @@ impl Watcher for Screen {
     }
 }
 
-fn write_results(output: &Output, document: &Document, done: &Done) -> Result<(), AppError> {
-    if let Some(path) = &output.json {
-        let text = serde_json::to_string_pretty(document).expect("plain data is JSON") + "\n";
-        if path == Path::new("-") { print(&text)? } else { write_file(path, &text)? }
+/// The files of the results, made before the run so that an hour's work doesn't end at a directory that isn't there.
+struct Files {
+    json: Option<(PathBuf, fs::File)>,
+    hgrm: Option<(PathBuf, fs::File)>,
+    svg: Option<(PathBuf, fs::File)>,
+}
+
+impl Files {
+    fn create(output: &Output) -> Result<Self, AppError> {
+        let create = |path: &Option<PathBuf>| {
+            let Some(path) = path.as_ref().filter(|path| path.as_os_str() != "-") else { return Ok(None) };
+            let refused = |error| AppError::Write { path: path.display().to_string(), error };
+            fs::File::create(path).map(|file| Some((path.clone(), file))).map_err(refused)
+        };
+        Ok(Self { json: create(&output.json)?, hgrm: create(&output.hgrm)?, svg: create(&output.svg)? })
     }
-    if let Some(path) = &output.hgrm {
-        write_file(path, &hgrm::text(&done.whole.latency_ns, 1e3))?;
+
+    /// Writes each, whatever becomes of the others; the first error.
+    fn write(self, output: &Output, document: &Document, done: &Done) -> Result<(), AppError> {
+        let write = |file: Option<(PathBuf, fs::File)>, text: &dyn Fn() -> String| {
+            let Some((path, mut file)) = file else { return Ok(()) };
+            let refused = |error| AppError::Write { path: path.display().to_string(), error };
+            file.write_all(text().as_bytes()).map_err(refused)
+        };
+        let json = || serde_json::to_string_pretty(document).expect("plain data is JSON") + "\n";
+        let mut written = write(self.json, &json);
+        written = written.and(write(self.hgrm, &|| hgrm::text(&done.latency_ns, hgrm::MICROSECOND_NS)));
+        written = written.and(write(self.svg, &|| svg::svg(&[(&document.setting.target, document)])));
+        if output.json.as_deref() == Some(Path::new("-")) {
+            written = written.and(print(&json()));
+        }
+        if output.plot {
+            let width = terminal_size::terminal_size().map_or(PLOT_WIDTH, |(width, _)| width.0);
+            written = written.and(print(&plot::plot(document, width)));
+        }
+        written
     }
-    if let Some(path) = &output.svg {
-        write_file(path, &svg::svg(&[(&document.setting.target, document)]))?;
-    }
-    if output.plot {
-        let width = terminal_size::terminal_size().map_or(PLOT_WIDTH, |(width, _)| width.0);
-        print(&plot::plot(document, width))?;
-    }
-    Ok(())
 }
 
 fn print(text: &str) -> Result<(), AppError> {
@@ -232,10 +268,6 @@ fn print(text: &str) -> Result<(), AppError> {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|error| AppError::Write { path: "the standard output".to_owned(), error })
-}
-
-fn write_file(path: &PathBuf, text: &str) -> Result<(), AppError> {
-    fs::write(path, text).map_err(|error| AppError::Write { path: path.display().to_string(), error })
 }
 
 fn kernel_release() -> String {

@@ -213,6 +213,22 @@ impl Clients {
         self.first.map(|first| offset(first, client))
     }
 
+    /// Whether an address is a client's; any is where the kernel chooses.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let count = u128::from(self.count);
+        match (self.first, address) {
+            (None, _) => true,
+            (Some(IpAddr::V4(first)), IpAddr::V4(address)) => {
+                u128::from(address.to_bits().wrapping_sub(first.to_bits())) < count
+            }
+            (Some(IpAddr::V6(first)), IpAddr::V6(address)) => {
+                address.to_bits().wrapping_sub(first.to_bits()) < count
+            }
+            _ => false,
+        }
+    }
+
     /// The port that a request leaves from: another one each time, as RFC 9109 asks of clients.
     #[inline]
     #[must_use]

@@ -130,11 +130,11 @@ impl Ledger {
         lost
     }
 
-    /// Takes a request back that never left.
-    pub fn cancel(&mut self, number: u64) {
-        if let Some(entry) = self.slot(number) {
-            entry.state = State::Replied;
-        }
+    /// Takes a request back that never left; what was expected of it.
+    pub fn cancel(&mut self, number: u64) -> Option<Expectation> {
+        let entry = self.slot(number).as_mut()?;
+        entry.state = State::Replied;
+        Some(entry.pending.expectation)
     }
 
     /// Who sent request `number`, while it is among the newest.

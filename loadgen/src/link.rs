@@ -12,7 +12,7 @@ use std::io;
 
 pub use frame::{Framer, udp_payload};
 pub use packet::{PacketLink, PacketLinkError};
-pub use udp::{UDP_SOCKETS_MAX, UdpLink};
+pub use udp::{UDP_SOCKETS_MAX, UdpLink, UdpLinkError};
 
 /// Requests that share a system call.
 pub const BATCH: usize = 64;

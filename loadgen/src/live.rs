@@ -1,28 +1,32 @@
 //! Sending from inside the kernel: BPF makes the requests when they are due, and counts, judges and times the replies.
 //!
-//! The kernel looks at every reply but not at all of it; one in [`SAMPLE_ONE_IN`] goes on to a packet socket and is
-//! validated like any other sender's. A request's cookie is its due time, so nothing is kept per request.
+//! The kernel looks at every reply but not at all of it; one in 257 goes on to a packet socket and is validated like any
+//! other sender's. A request's cookie is its due time, so nothing is kept per request, and a reply that comes in the time
+//! of the ring of cookies (seconds) is valid however late it is.
 
 use crate::clock::Moment;
 use crate::link::{Framer, udp_payload};
 use crate::mix::Mix;
+use crate::open_loop::PATIENCE_AFTER_STOP;
 use crate::outcome::{Counts, Outcome};
 use crate::reply::{self, Content, Expectation, Fault, Kiss};
 use crate::schedule::Schedule;
 use crate::session::{SessionError, Setting, refuse_loopback, way_to};
 use core_affinity::CoreId;
 use maser_sys::live_frames::{
-    CountSetting, Interval, LiveSender, LiveSetting, ReplyCounter, ReplyCounts, SendCounts,
+    CountSetting, Interval, LAG_BUCKETS, LiveSender, LiveSetting, ReplyCounter, ReplyCounts, SendCounts,
 };
 use maser_sys::packet_socket::{Checksum, PacketSocket, Ports};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// Of so many valid replies one is validated in user space.
-const SAMPLE_ONE_IN: u32 = 256;
+/// Of so many valid replies one is validated in user space: a prime, so that all variants of a mix are met.
+const SAMPLE_ONE_IN: u32 = 257;
+/// The longest interval is 2³² ns.
+const LIVE_RATE_MIN: f64 = 0.25;
 /// Sampled replies that may wait.
 const RING_FRAMES: usize = 1 << 13;
 /// How often the counters are looked at.
@@ -50,6 +54,9 @@ impl LiveSession {
     pub fn open(setting: &Setting, stop: Arc<AtomicBool>) -> Result<Self, SessionError> {
         let &[core] = setting.cores.as_slice() else { return Err(SessionError::LiveThreads) };
         refuse_loopback(setting.target)?;
+        if setting.rate_per_s_max < LIVE_RATE_MIN {
+            return Err(SessionError::LiveRate);
+        }
         let clients = setting.clients.count();
         let mix = Mix::new(setting.mix, clients, setting.rate_per_s_max, setting.key.clone(), setting.seed)?;
         let variants = mix.live_variants().ok_or(SessionError::MixNotLive(setting.mix.name()))?;
@@ -121,11 +128,12 @@ impl LiveSession {
         let interval = Interval::from_bits(bits).unwrap_or(interval(1.0));
         self.sender.schedule(schedule.start().nanos(), interval, schedule.count()).map_err(io)?;
         let mut tally = Tally::default();
+        let so_far = Mutex::new(None);
         let Self { sender, counter, samples, expectations, echo, core, timeout, stop } = self;
         thread::scope(|scope| {
             let sending = scope.spawn(|| {
                 core_affinity::set_for_current(CoreId { id: *core });
-                send(sender, counter, &schedule, stop)
+                send(sender, counter, &schedule, stop, &so_far)
             });
             let mut slice_end = schedule.start().after(slice);
             let mut faults = [0_u64; reply::FAULTS.len()];
@@ -135,24 +143,26 @@ impl LiveSession {
                 validate(samples, expectations, *echo, &mut faults);
                 let now = Moment::now();
                 if sending.is_finished() {
-                    let give_up = *give_up.get_or_insert_with(|| now.after(*timeout));
-                    if now >= give_up || tally.is_complete(&counter.counts().map_err(io)?) {
+                    let patience = if stop.load(Ordering::Relaxed) { PATIENCE_AFTER_STOP } else { *timeout };
+                    let give_up = *give_up.get_or_insert_with(|| now.after(patience.min(*timeout)));
+                    if now >= give_up || is_complete(&so_far, &counter.counts().map_err(io)?) {
                         break;
                     }
-                } else if now >= slice_end {
+                } else if now >= slice_end && slice_end < schedule.end() {
                     slice_end = slice_end.after(slice);
-                    seconds(&tally.slice(None, counter, &faults).map_err(io)?);
+                    seconds(&tally.slice(&so_far, false, counter, &faults).map_err(io)?);
                 }
             }
-            let sent = sending.join().map_err(|_| SessionError::Panicked)?.map_err(io)?;
+            sending.join().map_err(|_| SessionError::Panicked)?.map_err(io)?;
             validate(samples, expectations, *echo, &mut faults);
-            seconds(&tally.slice(Some(&sent), counter, &faults).map_err(io)?);
+            seconds(&tally.slice(&so_far, true, counter, &faults).map_err(io)?);
             Ok(())
         })
     }
 }
 
 /// What was sent, what was due and not sent, until when, and how many valid replies had come by then.
+#[derive(Clone, Copy)]
 struct Sent {
     counts: SendCounts,
     unsent: u64,
@@ -160,20 +170,33 @@ struct Sent {
     answered: u64,
 }
 
-/// Runs the schedule to its end, or to `stop`.
+/// Whether each request that was sent has had its reply, once sending is over.
+fn is_complete(so_far: &Mutex<Option<Sent>>, replies: &ReplyCounts) -> bool {
+    let sent = so_far.lock().map_or(None, |sent| *sent);
+    sent.is_some_and(|sent| firsts(replies) >= sent.counts.sent)
+}
+
+/// Runs the schedule to its end, or to `stop`, and tells after each call into the kernel what was done so far.
 fn send(
     sender: &mut LiveSender,
     counter: &ReplyCounter,
     schedule: &Schedule,
     stop: &AtomicBool,
-) -> io::Result<Sent> {
-    let end = schedule.end();
-    while !sender.run()? && Moment::now() < end && !stop.load(Ordering::Relaxed) {}
-    let last_left = Moment::now();
-    let answered = counter.counts()?.valid;
-    let counts = sender.counts()?;
-    let due = schedule.due_by(last_left.min(end));
-    Ok(Sent { counts, unsent: due.saturating_sub(counts.sent), last_left, answered })
+    so_far: &Mutex<Option<Sent>>,
+) -> io::Result<()> {
+    loop {
+        let done = sender.run()?;
+        let last_left = Moment::now();
+        let (answered, counts) = (counter.counts()?.valid, sender.counts()?);
+        let due = schedule.due_by(last_left.min(schedule.end()));
+        let sent = Sent { counts, unsent: due.saturating_sub(counts.sent), last_left, answered };
+        if let Ok(mut so_far) = so_far.lock() {
+            *so_far = Some(sent);
+        }
+        if done || last_left >= schedule.end() || stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+    }
 }
 
 /// Validates what was let through of the replies.
@@ -185,9 +208,11 @@ fn validate(
 ) {
     samples.receive(|frame| {
         let checked = udp_payload(frame.octets, frame.checksum == Checksum::LeftOut).and_then(|payload| {
-            let version = payload.first().map_or(0, |octet| (octet >> 3) & 7);
-            let alike = expectations.iter().find(|expectation| expectation.version == version);
-            let expectation = alike.or(expectations.first()).ok_or(Fault::Unexpected)?;
+            let first = payload.first().copied().unwrap_or(0);
+            let (version, mode) = ((first >> 3) & 7, first & 7);
+            let mut alike = expectations.iter().filter(|expectation| expectation.version == version);
+            let exact = alike.clone().find(|expectation| expectation.mode == mode);
+            let expectation = exact.or(alike.next()).or(expectations.first()).ok_or(Fault::Unexpected)?;
             if echo {
                 reply::check_echo(payload, expectation).map(|()| None)
             } else {
@@ -204,23 +229,24 @@ fn validate(
 }
 
 /// What was already handed over, so that slices are differences.
-#[derive(Default)]
 struct Tally {
     counts: Counts,
     latencies: Vec<(u64, u64)>,
-    sent: u64,
+    lags: [u64; LAG_BUCKETS],
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { counts: Counts::default(), latencies: Vec::new(), lags: [0; LAG_BUCKETS] }
+    }
 }
 
 impl Tally {
-    /// Whether each request that was sent has had its reply.
-    fn is_complete(&self, replies: &ReplyCounts) -> bool {
-        self.sent > 0 && firsts(replies) >= self.sent
-    }
-
-    /// What came since the last slice; with `sent` when all is over.
+    /// What came since the last slice; what has had no reply is given up when all is over.
     fn slice(
         &mut self,
-        sent: Option<&Sent>,
+        so_far: &Mutex<Option<Sent>>,
+        over: bool,
         counter: &ReplyCounter,
         faults: &[u64; reply::FAULTS.len()],
     ) -> io::Result<Outcome> {
@@ -228,18 +254,20 @@ impl Tally {
         let mut now = counts(&replies, faults);
         let mut outcome = Outcome::new();
         now.answered_while_sending = now.basic;
-        if let Some(Sent { counts: sent, unsent, last_left, answered }) = sent {
-            outcome.last_left = Some(*last_left);
-            now.answered_while_sending = answered.saturating_sub(replies.valid - now.basic);
-            self.sent = sent.sent;
-            now.sent = sent.sent;
-            now.unsent = *unsent;
-            now.octets_sent = 48 * sent.sent;
-            now.given_up = sent.sent.saturating_sub(firsts(&replies)) + now.unmatched.min(sent.sent);
-            for (bucket, count) in (0..).zip(sent.lag).filter(|(_, count)| *count > 0) {
+        if let Some(sent) = so_far.lock().map_or(None, |sent| *sent) {
+            outcome.last_left = Some(sent.last_left);
+            now.sent = sent.counts.sent;
+            now.unsent = sent.unsent;
+            now.octets_sent = 48 * now.sent;
+            if over {
+                now.answered_while_sending = sent.answered.saturating_sub(replies.valid - now.basic);
+                now.given_up = now.sent.saturating_sub(firsts(&replies));
+            }
+            for ((bucket, count), before) in (0..).zip(sent.counts.lag).zip(&mut self.lags) {
                 // The middle of what lies between two powers of 2, but never beyond the latest.
-                let lag_ns = (3_u64 << bucket) / 2;
-                let _ = outcome.lag_ns.record_n(lag_ns.min(sent.lag_ns_max).max(1), count);
+                let lag_ns = ((3_u64 << bucket) / 2).clamp(1, sent.counts.lag_ns_max.max(1));
+                let _ = outcome.lag_ns.record_n(lag_ns, count - *before);
+                *before = count;
             }
         }
         let mut latencies = Vec::with_capacity(self.latencies.len());

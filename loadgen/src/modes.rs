@@ -1,8 +1,9 @@
 //! Which steps a run is made of: one, a ladder, a search, or one for long.
 
-use crate::outcome::Outcome;
+use crate::outcome;
 use crate::session::{Session, SessionError, Step};
-use crate::summary::{Knee, Summary};
+use crate::summary::{Knee, Summary, share};
+use hdrhistogram::Histogram;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -68,14 +69,16 @@ impl Plan {
 /// What a plan came to.
 #[derive(Debug)]
 pub struct Done {
-    /// All that was measured.
-    pub whole: Outcome,
     /// What stands for the run.
     pub result: Summary,
+    /// The latencies of what stands for the run.
+    pub latency_ns: Histogram<u64>,
     /// Its steps.
     pub steps: Vec<Summary>,
     /// What a search found.
     pub knees: Vec<Knee>,
+    /// What ended it early; what was measured until then is there.
+    pub error: Option<SessionError>,
 }
 
 /// Sees how a run goes.
@@ -86,42 +89,40 @@ pub trait Watcher {
     fn step(&mut self, step: &Summary);
 }
 
-/// Runs a plan to its end, or to `stop`.
-///
-/// # Errors
-/// What ended it.
-pub fn run(
-    plan: &Plan,
-    session: &mut Session,
-    stop: &AtomicBool,
-    watcher: &mut impl Watcher,
-) -> Result<Done, SessionError> {
-    let mut run = Run { session, stop, watcher, whole: Outcome::new(), steps: Vec::new() };
+/// Runs a plan to its end, or to `stop`, or until it fails.
+pub fn run(plan: &Plan, session: &mut Session, stop: &AtomicBool, watcher: &mut impl Watcher) -> Done {
+    let mut run = Run { session, stop, watcher, steps: Vec::new(), whole: None };
     let mut knees = Vec::new();
-    let result = match plan {
-        Plan::Fixed(step) => run.step(*step)?,
-        Plan::Soak(step) => run.soak(*step)?,
-        Plan::Ladder(rates, time) => {
-            run.ladder(rates, *time)?;
-            best(&run.steps, 1.0)
-        }
+    let (ended, loss_max) = match plan {
+        Plan::Fixed(step) => (run.step(*step).map(drop), 1.0),
+        Plan::Soak(step) => (run.soak(*step), 1.0),
+        Plan::Ladder(rates, time) => (run.ladder(rates, *time), 1.0),
         Plan::Knee { losses, rate_min, rate_max, time } => {
-            for loss in losses {
-                let knee = run.knee(*loss, *rate_min, *rate_max, *time)?;
-                knees.push(knee);
-            }
-            best(&run.steps, losses.first().copied().unwrap_or(0.0))
+            let search = losses.iter().try_for_each(|loss| {
+                knees.extend(run.knee(*loss, *rate_min, *rate_max, *time)?);
+                Ok(())
+            });
+            (search, losses.first().copied().unwrap_or(0.0))
         }
     };
-    Ok(Done { whole: run.whole, result, steps: run.steps, knees })
+    let Run { steps, whole, .. } = run;
+    let (result, latency_ns) = whole
+        .or_else(|| best(&steps, loss_max).cloned())
+        .unwrap_or_else(|| (Summary::default(), outcome::times()));
+    let steps = steps.into_iter().map(|(step, _)| step).collect();
+    Done { result, latency_ns, steps, knees, error: ended.err() }
 }
+
+/// What a step came to, and its latencies.
+type Measured = (Summary, Histogram<u64>);
 
 struct Run<'a, W> {
     session: &'a mut Session,
     stop: &'a AtomicBool,
     watcher: &'a mut W,
-    whole: Outcome,
-    steps: Vec<Summary>,
+    steps: Vec<Measured>,
+    /// All of a soak, whose steps are seconds.
+    whole: Option<Measured>,
 }
 
 impl<W: Watcher> Run<'_, W> {
@@ -131,21 +132,20 @@ impl<W: Watcher> Run<'_, W> {
 
     fn step(&mut self, step: Step) -> Result<Summary, SessionError> {
         let (outcome, summary) = self.session.step(step, |second| self.watcher.second(second))?;
-        self.whole.merge(&outcome);
         self.watcher.step(&summary);
-        self.steps.push(summary.clone());
+        self.steps.push((summary.clone(), outcome.latency_ns));
         Ok(summary)
     }
 
-    fn soak(&mut self, step: Step) -> Result<Summary, SessionError> {
-        let mut seconds = Vec::new();
+    fn soak(&mut self, step: Step) -> Result<(), SessionError> {
+        let (steps, watcher) = (&mut self.steps, &mut self.watcher);
         let (outcome, summary) = self.session.step(step, |second| {
-            self.watcher.step(second);
-            seconds.push(second.clone());
+            watcher.step(second);
+            // The latencies of the whole are what is written; a day of histograms of seconds would be gigabytes.
+            steps.push((second.clone(), Histogram::new_with_bounds(1, 2, 1).expect("the smallest there is")));
         })?;
-        self.whole.merge(&outcome);
-        self.steps = seconds;
-        Ok(summary)
+        self.whole = Some((summary, outcome.latency_ns));
+        Ok(())
     }
 
     fn ladder(&mut self, rates: &[f64], duration: Duration) -> Result<(), SessionError> {
@@ -157,7 +157,7 @@ impl<W: Watcher> Run<'_, W> {
         });
         let chosen: Vec<f64> = if rates.is_empty() { default.collect() } else { rates.to_vec() };
         for rate_per_s in chosen {
-            let summary = self.step(Step { rate_per_s, duration })?;
+            let summary = self.step(Step { rate_per_s, duration, by_second: false })?;
             if self.stopped() || (rates.is_empty() && summary.loss() > LADDER_LOSS_MAX) {
                 break;
             }
@@ -165,55 +165,59 @@ impl<W: Watcher> Run<'_, W> {
         Ok(())
     }
 
-    /// Rises until the loss is passed, then halves the distance until it is small.
+    /// Rises until the loss is passed, then halves the distance until it is small; nothing if it was stopped before.
     fn knee(
         &mut self,
         loss_max: f64,
         rate_min: f64,
         rate_max: f64,
         time: Duration,
-    ) -> Result<Knee, SessionError> {
+    ) -> Result<Option<Knee>, SessionError> {
         let mut best: Option<Summary> = None;
         let mut bad: Option<f64> = None;
         let mut at_limit = false;
-        while !self.stopped() {
+        loop {
             let good = best.as_ref().map(|summary| summary.rate_requested);
             let rate_per_s = match (good, bad) {
                 (None, None) => rate_min,
-                (Some(good), None) => (good * LADDER_FACTOR).min(rate_max),
+                (Some(good), None) if good < rate_max => (good * LADDER_FACTOR).min(rate_max),
                 (Some(good), Some(bad)) if bad / good > KNEE_PRECISION => (good * bad).sqrt(),
+                (Some(_), None) => {
+                    at_limit = true;
+                    break;
+                }
                 (_, Some(_)) => break,
             };
-            let summary = self.tried(Step { rate_per_s, duration: time }, loss_max)?;
-            let generator_is_slow = summary.rate_offered < GENERATOR_SHARE_MIN * rate_per_s;
-            if summary.loss() > loss_max || generator_is_slow {
-                at_limit = generator_is_slow && summary.loss() <= loss_max;
+            let summary = self.tried(Step { rate_per_s, duration: time, by_second: false }, loss_max)?;
+            if self.stopped() {
+                return Ok(None);
+            }
+            let generator_is_slow =
+                summary.rate_offered < GENERATOR_SHARE_MIN * rate_per_s || summary.unseen > 0;
+            if unanswered(&summary) > loss_max || generator_is_slow {
+                at_limit = generator_is_slow;
                 bad = Some(rate_per_s);
             } else {
                 best = Some(summary);
             }
-            if rate_per_s >= rate_max && bad.is_none() {
-                at_limit = true;
-                break;
-            }
         }
-        Ok(Knee {
+        Ok(Some(Knee {
             loss_max,
             rate_offered: best.as_ref().map(|summary| summary.rate_offered),
             rate_answered: best.as_ref().map(|summary| summary.rate_answered),
             at_least: at_limit,
-        })
+        }))
     }
 
     /// The best of a few tries at a rate; the first that keeps to the loss ends it.
     fn tried(&mut self, step: Step, loss_max: f64) -> Result<Summary, SessionError> {
         let mut best = self.step(step)?;
         for _ in 1..KNEE_TRIES {
-            if best.loss() <= loss_max || self.stopped() {
+            if unanswered(&best) <= loss_max || self.stopped() {
                 break;
             }
             let again = self.step(step)?;
-            if again.loss() < best.loss() {
+            if unanswered(&again) < unanswered(&best) {
                 best = again;
             }
         }
@@ -221,12 +225,14 @@ impl<W: Watcher> Run<'_, W> {
     }
 }
 
+/// The share of requests that expect an answer and got no valid one: a kiss or a wrong reply is none.
+fn unanswered(step: &Summary) -> f64 {
+    let expected = step.sent.saturating_sub(step.silence_expected);
+    share(expected.saturating_sub(step.basic + step.interleaved), expected)
+}
+
 /// The step with the most answers within a loss, else the first.
-fn best(steps: &[Summary], loss_max: f64) -> Summary {
-    let within = steps.iter().filter(|step| step.loss() <= loss_max);
-    within
-        .max_by(|a, b| a.rate_answered.total_cmp(&b.rate_answered))
-        .or(steps.first())
-        .cloned()
-        .unwrap_or_default()
+fn best(steps: &[Measured], loss_max: f64) -> Option<&Measured> {
+    let within = steps.iter().filter(|(step, _)| unanswered(step) <= loss_max);
+    within.max_by(|(a, _), (b, _)| a.rate_answered.total_cmp(&b.rate_answered)).or(steps.first())
 }

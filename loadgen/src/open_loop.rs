@@ -15,6 +15,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+/// Who has stopped a run doesn't want to wait for its last replies for long.
+pub const PATIENCE_AFTER_STOP: Duration = Duration::from_secs(1);
+
 /// How replies are judged.
 #[derive(Clone, Debug)]
 pub enum Judge {
@@ -76,22 +79,26 @@ impl<L: Link> Sender<L> {
         loop {
             let reading = Reading::now();
             let now = reading.moment;
+            let mut timeout = part.timeout;
             if stop.load(Ordering::Relaxed) {
                 end = end.min(now);
+                timeout = timeout.min(PATIENCE_AFTER_STOP);
             }
-            let sending = now < end;
-            if sending {
+            // Once more at the end: what has become due since the last round.
+            if stopped_at.is_none() {
                 self.send(part, base, now, &mut outcome)?;
-            } else {
-                stopped_at.get_or_insert(now);
+            }
+            if now >= end {
+                stopped_at.get_or_insert_with(Moment::now);
             }
             self.receive(&reading, stopped_at, &mut outcome)?;
             outcome.counts.given_up += self.ledger.give_up(now);
-            if now >= slice_end {
+            // The last slice goes on until the last reply.
+            if now >= slice_end && slice_end < end {
                 outcome = hand_over(Some(outcome));
                 slice_end = slice_end.after(part.slice);
             }
-            if !sending && (self.ledger.is_settled() || now.since(end) > part.timeout) {
+            if stopped_at.is_some() && (self.ledger.is_settled() || now.since(end) > timeout) {
                 break;
             }
         }
@@ -119,7 +126,7 @@ impl<L: Link> Sender<L> {
             let number = self.ledger.next_number();
             let client = mix.client(number);
             let stamped = self.accuracy.wants(number, client);
-            let previous = self.accuracy.previous(client, self.ledger.receive(number));
+            let previous = self.accuracy.previous(client, number, self.ledger.receive(number));
             let transmit = self.ledger.transmit(number);
             let mut expectation = None;
             self.link.push(number, client, stamped, |payload| {
@@ -139,8 +146,11 @@ impl<L: Link> Sender<L> {
         }
         let mut refused = 0;
         self.link.flush(|number| {
-            self.ledger.cancel(number);
             refused += 1;
+            if let Some(expectation) = self.ledger.cancel(number) {
+                octets -= u64::from(expectation.length);
+                silent -= u64::from(expectation.silence);
+            }
         })?;
         let left = Moment::now();
         outcome.last_left = Some(left);

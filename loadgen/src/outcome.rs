@@ -51,6 +51,12 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Requests that expect a reply and got none, not even one that can't be told to be its.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.given_up.saturating_sub(self.unmatched)
+    }
+
     /// Counts an invalid reply to a known request.
     pub fn fault(&mut self, fault: Fault) {
         self.faults[fault as usize] += 1;
@@ -196,7 +202,7 @@ impl Outcome {
             unsent: counts.unsent,
             silence_expected: counts.silence_expected,
             received: valid + counts.kod() + counts.invalid(),
-            lost: counts.given_up.saturating_sub(counts.unmatched),
+            lost: counts.lost(),
             invalid: counts.invalid(),
             duplicate: counts.duplicate,
             late: counts.late,
@@ -359,7 +365,14 @@ mod tests {
     #[test]
     fn what_was_received_and_lost_adds_up_to_what_was_sent() {
         let mut outcome = Outcome::new();
-        outcome.counts = Counts { sent: 100, given_up: 13, basic: 80, interleaved: 5, answered_while_sending: 84, ..Counts::default() };
+        outcome.counts = Counts {
+            sent: 100,
+            given_up: 13,
+            basic: 80,
+            interleaved: 5,
+            answered_while_sending: 84,
+            ..Counts::default()
+        };
         outcome.counts.fault(Fault::Mode);
         outcome.counts.kiss(Kiss::Rate);
         for _ in 0..3 {

@@ -13,6 +13,7 @@ pub struct Schedule {
     /// Nanoseconds, 2⁻³² each.
     interval: u128,
     count: u64,
+    end: Moment,
 }
 
 impl Schedule {
@@ -26,7 +27,7 @@ impl Schedule {
     pub fn new(start: Moment, rate_per_s: f64, duration: Duration) -> Self {
         let interval = ((1e9 / rate_per_s) * 2.0_f64.powi(FRACTION_BITS.cast_signed())).round() as u128;
         let count = (rate_per_s * duration.as_secs_f64()).round().max(1.0) as u64;
-        Self { start, interval: interval.max(1), count }
+        Self { start, interval: interval.max(1), count, end: start.after(duration) }
     }
 
     /// The same for one of `threads` that take turns: thread `index` sends every `threads`-th request.
@@ -37,6 +38,7 @@ impl Schedule {
             start: Moment::from_nanos(self.start.nanos() + i64::try_from(offset_ns).unwrap_or(0)),
             interval: self.interval * u128::from(threads),
             count: (self.count + threads - 1 - index) / threads,
+            end: self.end,
         }
     }
 
@@ -82,10 +84,10 @@ impl Schedule {
         u64::try_from(passed / self.interval).unwrap_or(u64::MAX).saturating_add(1).min(self.count)
     }
 
-    /// When sending ends: an interval after the last is due.
+    /// When sending ends.
     #[must_use]
-    pub fn end(&self) -> Moment {
-        self.due(self.count)
+    pub const fn end(&self) -> Moment {
+        self.end
     }
 }
 
@@ -119,7 +121,7 @@ mod tests {
     #[test]
     fn a_day_at_a_high_rate_keeps_time() {
         let schedule = Schedule::new(Moment::from_nanos(0), 3_000_000.0, Duration::from_secs(86_400));
-        let apart = schedule.end().nanos() - 86_400 * 1_000_000_000;
+        let apart = schedule.due(schedule.count()).nanos() - 86_400 * 1_000_000_000;
         assert!(apart.abs() < 100_000, "{apart}");
     }
 }

@@ -5,7 +5,7 @@ use crate::clients::Clients;
 use crate::clock::Moment;
 use crate::cookie::Cookies;
 use crate::ledger::Ledger;
-use crate::link::{Link, PacketLink, PacketLinkError, UdpLink};
+use crate::link::{Link, PacketLink, PacketLinkError, UdpLink, UdpLinkError};
 use crate::live::LiveSession;
 use crate::mix::{Key, Mix, MixError, MixName};
 use crate::open_loop::{Judge, Part, Sender};
@@ -15,7 +15,6 @@ use crate::summary::{Coverage, Summary};
 use core_affinity::CoreId;
 use maser_sys::live_frames::LiveError;
 use maser_sys::packet_socket::{PacketError, Way, WayError};
-use maser_sys::udp_socket::OpenError;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,14 +31,19 @@ const OUTCOMES: usize = 3;
 /// Outcomes are handed over so often: a line of a soak.
 const SLICE: Duration = Duration::from_secs(1);
 
+/// Clients whose last exchange is kept: 64 octets each and thread.
+const CLIENTS_KEPT_MAX: u32 = 1 << 20;
+
 /// Which way requests leave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum SenderName {
-    /// Plain UDP sockets: no privilege, up to some 200,000 requests a second and core
+    /// Plain UDP sockets: no privilege, up to some 200,000 requests a second and core. With --from, the network must be
+    /// this machine's: `ip route add local PREFIX dev lo`
     Udp,
     /// A packet socket past the network stack, from any address of --from: CAP_NET_RAW, up to some 400,000
     Packet,
-    /// Frames sent and replies counted inside the kernel (BPF): CAP_BPF and CAP_NET_ADMIN, millions
+    /// Frames sent and replies counted inside the kernel (BPF): CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, Linux 5.18; millions.
+    /// It takes every reply of this server that comes by the interface, also those to other programs
     Live,
 }
 
@@ -87,9 +91,9 @@ pub struct Setting {
 /// Why a run can't begin, or had to end.
 #[derive(Debug, Error)]
 pub enum SessionError {
-    /// A socket could not be opened.
+    /// A link of sockets could not be opened.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    UdpLink(#[from] UdpLinkError),
     /// A packet socket could not be opened.
     #[error(transparent)]
     Packet(#[from] PacketError),
@@ -117,6 +121,14 @@ pub enum SessionError {
     /// One thread is the sender inside the kernel.
     #[error("the sender inside the kernel has one thread; name one core")]
     LiveThreads,
+    /// The exchanges of so many clients would take gigabytes.
+    #[error(
+        "the mix `interleaved` keeps every client's last exchange: at most {CLIENTS_KEPT_MAX} clients, not {0}"
+    )]
+    ClientsKept(u32),
+    /// The sender inside the kernel counts nanoseconds to the next request in 32 bits.
+    #[error("the sender inside the kernel sends at least a request every 4 s; use --sender udp for less")]
+    LiveRate,
     /// Threads tell their replies apart by the low bits of the port.
     #[error("a number of threads that is a power of two is needed for the packet sender, not {0}")]
     PacketThreads(usize),
@@ -140,6 +152,8 @@ pub struct Step {
     pub rate_per_s: f64,
     /// For so long.
     pub duration: Duration,
+    /// Somebody wants to see each second.
+    pub by_second: bool,
 }
 
 /// An order to a thread.
@@ -177,6 +191,9 @@ impl Session {
     /// # Errors
     /// What is in the way, and what to do about it.
     pub fn open(setting: Setting, stop: Arc<AtomicBool>) -> Result<Self, SessionError> {
+        if setting.mix.keeps_exchanges() && setting.clients.count() > CLIENTS_KEPT_MAX {
+            return Err(SessionError::ClientsKept(setting.clients.count()));
+        }
         let kind = match setting.sender {
             SenderName::Udp => Kind::Workers(Self::udp(&setting, &stop)?),
             SenderName::Packet => Kind::Workers(Self::packet(&setting, &stop)?),
@@ -188,7 +205,8 @@ impl Session {
     fn udp(setting: &Setting, stop: &Arc<AtomicBool>) -> Result<Vec<Worker>, SessionError> {
         let mut workers = Vec::new();
         for (index, core) in setting.cores.iter().enumerate() {
-            let link = UdpLink::open(setting.target, setting.clients)?;
+            let alike = !setting.mix.keeps_exchanges() && setting.mix != MixName::Flood;
+            let link = UdpLink::open(setting.target, setting.clients, alike)?;
             workers.push(Worker::start(link, setting, index, *core, stop));
         }
         Ok(workers)
@@ -210,7 +228,7 @@ impl Session {
         Ok(workers)
     }
 
-    /// Runs a step; `each_second` sees the outcome of each second in which there was one.
+    /// Runs a step; `each_second` sees what each second of it came to, if the step is long or asks for that.
     ///
     /// # Errors
     /// What ended the step.
@@ -222,12 +240,25 @@ impl Session {
         let begun = Moment::now().after(LEAD);
         let schedule = Schedule::new(begun, step.rate_per_s, step.duration);
         // Handing over takes the core from the sender for a moment; a short step has nobody to look at it meanwhile.
-        let slice = if step.duration > 2 * SLICE { SLICE } else { step.duration + self.setting.timeout };
+        let long = step.by_second || step.duration > 2 * SLICE;
+        let slice = if long { SLICE } else { step.duration };
         let clients = u64::from(self.setting.clients.count());
         let mut whole = Outcome::new();
+        let stop = &self.stop;
+        let mut slice_begun = begun;
         let mut seconds = |outcome: &Outcome| {
+            let lost_before = whole.counts.lost();
             whole.merge(outcome);
-            each_second(&outcome.summary(step.rate_per_s, clients, SLICE));
+            // The last is as long as sending went on.
+            let mut length = slice.min(schedule.end().since(slice_begun));
+            if stop.load(Ordering::Relaxed) {
+                length = outcome.last_left.map_or(Duration::ZERO, |left| left.since(slice_begun)).min(slice);
+            }
+            slice_begun = slice_begun.after(slice);
+            let mut second = outcome.summary(step.rate_per_s, clients, length);
+            // What is given up now may be what came unmatched a second ago.
+            second.lost = whole.counts.lost().saturating_sub(lost_before);
+            each_second(&second);
         };
         match &mut self.kind {
             Kind::Live(live) => live.step(schedule, slice, &mut seconds)?,
@@ -240,7 +271,7 @@ impl Session {
             last_left
         } else {
             // A sender that is late goes on for a moment, and its rate isn't higher for that.
-            last_left.max(step.duration)
+            last_left.max(schedule.end().since(begun))
         };
         let summary = whole.summary(step.rate_per_s, clients, sent_for);
         Ok((whole, summary))

@@ -43,6 +43,8 @@ pub struct Outbox {
     controls: SharedArray<SendControl>,
     headers: Box<[mmsghdr]>,
     length: usize,
+    /// By their place, those that the last send didn't get rid of.
+    refused: Vec<usize>,
 }
 
 // SAFETY: the pointers in the headers lead only into the arrays, which move with them, and to an address that is
@@ -68,7 +70,7 @@ impl Outbox {
             header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_control = controls.pointer(index).cast();
         }
-        Self { slots, vectors, controls, headers, length: 0 }
+        Self { slots, vectors, controls, headers, length: 0, refused: Vec::with_capacity(batch) }
     }
 
     /// Whether nothing more fits.
@@ -87,6 +89,12 @@ impl Outbox {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.length == 0
+    }
+
+    /// The places of those that the kernel didn't take at the last send, in order.
+    #[must_use]
+    pub fn refused(&self) -> &[usize] {
+        &self.refused
     }
 
     /// Forgets what is in it.
@@ -140,8 +148,10 @@ impl Outbox {
     ) -> io::Result<usize> {
         let (name, name_length) =
             target.map_or((std::ptr::null(), 0), |target| (target.as_ptr(), target.len()));
-        let mut rest = &mut self.headers[..self.length];
+        let length = self.length;
+        let mut rest = &mut self.headers[..length];
         self.length = 0;
+        self.refused.clear();
         for header in &mut *rest {
             header.msg_hdr.msg_name = name.cast::<sockaddr>().cast_mut().cast();
             header.msg_hdr.msg_namelen = name_length;
@@ -164,11 +174,15 @@ impl Outbox {
                 }
                 Err(errno) if is_congestion(errno) => break,
                 Err(errno) if ends_sending(errno) => return Err(io::Error::from_raw_os_error(errno)),
-                // The first is what was refused.
-                Err(_) => 1,
+                Err(_) => {
+                    // The first is what was refused.
+                    self.refused.push(length - rest.len());
+                    1
+                }
             };
             rest = &mut rest[done..];
         }
+        self.refused.extend(length - rest.len()..length);
         Ok(sent)
     }
 }

@@ -93,3 +93,18 @@ fn a_planted_delay_is_reported() {
         if (180.0..=220.0).contains(&median_us) { Ok(()) } else { Err(format!("{differences_us:?}")) }
     });
 }
+
+/// Each second is a row of its own length, and what is spoilt isn't lost as well, in whatever second it is given up.
+#[test]
+fn the_seconds_of_a_soak_add_up() {
+    let server = Faulty::start("0 0 0.1 0");
+    let run = measure(&format!("soak 127.0.0.1:{} --timeout 300ms --rate 2k --time 2500ms", server.port));
+    let steps = run["steps"].as_array().expect("seconds");
+    assert_eq!(steps.len(), 3, "{run}");
+    for part in ["sent", "lost", "basic", "invalid"] {
+        let sum: u64 = steps.iter().map(|second| count(second, part)).sum();
+        assert_eq!(sum, count(&run, part), "{part}: {run}");
+    }
+    assert!((number(&steps[2], "duration_s") - 0.5).abs() < 0.01, "{run}");
+    assert_eq!(count(&run, "sent"), count(&run, "received") + count(&run, "lost"), "{run}");
+}

@@ -141,6 +141,22 @@ pub fn udp_payload(frame: &[u8], checksum_pending: bool) -> Result<&[u8], Fault>
     })
 }
 
+/// Whom a frame's datagram is for; none of a frame with headers that aren't simple.
+pub(super) fn destination(frame: &[u8]) -> Option<(IpAddr, u16)> {
+    let link = Ethernet::new_checked(frame).ok()?;
+    let (address, datagram): (IpAddr, _) = match link.network() {
+        Network::Ipv4 => {
+            let ip = Ipv4::new_checked(link.payload()).ok()?;
+            (ip.destination().into(), ip.payload())
+        }
+        Network::Ipv6 => {
+            let ip = Ipv6::new_checked(link.payload()).ok()?;
+            (ip.destination().into(), ip.payload())
+        }
+    };
+    Some((address, u16::from_be_bytes(*datagram.get(2..)?.first_chunk()?)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +189,8 @@ mod tests {
             let request = parse_frame(&frame, 123).expect("a request");
             assert_eq!((request.client, request.client_port), (source.parse().expect("an address"), 40_001));
             assert_eq!(udp_payload(&frame, false).expect("intact").len(), 48);
+            let server: SocketAddr = target.parse().expect("an address");
+            assert_eq!(destination(&frame), Some((server.ip(), 123)));
         }
     }
 

@@ -3,13 +3,13 @@
 //! Needs `CAP_NET_RAW`. The server must route its replies to the clients' prefix to this machine, which drops them after
 //! this link has seen them.
 
-use super::frame::{Framer, udp_payload};
+use super::frame::{Framer, destination, udp_payload};
 use super::{BATCH, Incoming, Link};
 use crate::clients::Clients;
 use maser_sys::outbox::Outbox;
 use maser_sys::packet_socket::{Checksum, PacketError, PacketSocket, Ports, Way};
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use thiserror::Error;
 
 /// Replies that may wait to be looked at: 80 ms at 400,000 a second.
@@ -29,6 +29,8 @@ pub struct PacketLink {
     holders: Vec<Holder>,
     outbox: Outbox,
     numbers: Vec<u64>,
+    /// Some request asked for its transmit stamp.
+    stamped: bool,
 }
 
 /// A socket that keeps a port.
@@ -60,6 +62,7 @@ impl PacketLink {
             holders: if has_addresses { Vec::new() } else { hold(way, ports)? },
             outbox: Outbox::new(BATCH),
             numbers: Vec::with_capacity(BATCH),
+            stamped: false,
         })
     }
 
@@ -71,6 +74,12 @@ impl PacketLink {
             None => self.clients.port(number) & !self.ports.mask | self.ports.value,
         }
     }
+}
+
+/// Whether a frame is for one of the clients: others on this machine may ask the same server. What can't be told is.
+fn is_for_us(frame: &[u8], clients: &Clients, holders: &[Holder]) -> bool {
+    let Some((address, port)) = destination(frame) else { return true };
+    clients.contains(address) && (holders.is_empty() || holders.iter().any(|holder| holder.port == port))
 }
 
 /// Why a packet link can't be had.
@@ -91,13 +100,19 @@ pub enum PacketLinkError {
     },
 }
 
+/// An address of a link can't be bound to without its link; every address can.
+fn bindable(address: IpAddr) -> IpAddr {
+    let of_link = matches!(address, IpAddr::V6(link) if link.is_unicast_link_local());
+    if of_link { Ipv6Addr::UNSPECIFIED.into() } else { address }
+}
+
 /// Ports of ours that are `ports`.
 fn hold(way: &Way, ports: Ports) -> Result<Vec<Holder>, PacketLinkError> {
     let refused = |error| PacketLinkError::Hold { address: way.source, error };
     let mut holders = Vec::with_capacity(HELD_PORTS);
     let mut others = Vec::new();
     for _ in 0..HOLD_TRIES {
-        let socket = UdpSocket::bind((way.source, 0)).map_err(refused)?;
+        let socket = UdpSocket::bind((bindable(way.source), 0)).map_err(refused)?;
         let port = socket.local_addr().map_err(refused)?.port();
         if port & ports.mask == ports.value {
             holders.push(Holder { _socket: socket, port });
@@ -123,18 +138,24 @@ impl Link for PacketLink {
         let framer = &self.framer;
         self.outbox.push(None, stamped, |frame| framer.write(from, port, frame, write));
         self.numbers.push(number);
+        self.stamped |= stamped;
     }
 
     fn flush(&mut self, refused: impl FnMut(u64)) -> io::Result<()> {
         if !self.outbox.is_empty() {
-            let taken = self.socket.send(&mut self.outbox)?;
-            self.numbers.drain(..).skip(taken).for_each(refused);
+            self.socket.send(&mut self.outbox)?;
+            self.outbox.refused().iter().map(|place| self.numbers[*place]).for_each(refused);
+            self.numbers.clear();
         }
         Ok(())
     }
 
     fn receive(&mut self, mut take: impl FnMut(Incoming<'_>)) -> io::Result<usize> {
-        Ok(self.socket.receive(|frame| {
+        let Self { socket, clients, holders, .. } = self;
+        Ok(socket.receive(|frame| {
+            if !is_for_us(frame.octets, clients, holders) {
+                return;
+            }
             take(Incoming {
                 payload: udp_payload(frame.octets, frame.checksum == Checksum::LeftOut),
                 // The socket's filter lets nothing else in.
@@ -145,6 +166,9 @@ impl Link for PacketLink {
     }
 
     fn transmit_stamps(&mut self, mut take: impl FnMut(&[u8], i64)) -> io::Result<()> {
+        if !self.stamped {
+            return Ok(());
+        }
         self.socket.transmit_stamps(|frame, stamp| {
             if let Ok(payload) = udp_payload(frame, true) {
                 take(payload, stamp.nanos);

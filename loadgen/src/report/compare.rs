@@ -93,7 +93,7 @@ fn latency(step: &Summary, nanos: u64) -> Option<f64> {
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share from 0 to 1")]
 fn as_percent(share: f64) -> String {
-    percent((share * 1e6).round() as u64, 1_000_000)
+    percent((share * 1e9).ceil() as u64, 1_000_000_000)
 }
 
 /// What changed from `a` to `b`: a block of lines for each rate that both have, else for the whole.
@@ -131,9 +131,11 @@ pub fn compare(a: (&str, &Document), b: (&str, &Document)) -> Result<String, Com
 }
 
 fn judge(before: f64, after: f64, direction: Better, name: &str) -> &'static str {
-    let is_share = matches!(name, "lost" | "invalid");
-    let changed = if is_share {
+    let changed = if name == "lost" {
         (after - before).abs() > SHARE_NOISE
+    } else if name == "invalid" {
+        // No server has an excuse for one.
+        (before > 0.0) != (after > 0.0) || (after - before).abs() > SHARE_NOISE
     } else {
         (after - before).abs() > NOISE * before.abs().max(f64::MIN_POSITIVE)
     };
@@ -149,7 +151,8 @@ fn pairs<'a>(a: &'a Document, b: &'a Document) -> Vec<(&'a Summary, &'a Summary)
     let alike = |one: &Summary, other: &Summary| {
         (one.rate_requested - other.rate_requested).abs() <= SAME_RATE * one.rate_requested
     };
-    let by_rate = a.setting.mode == "ladder" && b.setting.mode == "ladder";
+    let is_ladder = |document: &Document| document.setting.mode == "ladder";
+    let by_rate = is_ladder(a) && is_ladder(b);
     let steps: Vec<_> = a
         .steps
         .iter()
@@ -165,6 +168,7 @@ fn differences(a: &Document, b: &Document) -> Vec<String> {
     let (one, other) = (&a.setting, &b.setting);
     [
         ("mode", &one.mode, &other.mode),
+        ("target", &one.target, &other.target),
         ("sender", &one.sender, &other.sender),
         ("mix", &one.mix, &other.mix),
         ("kernel", &a.kernel, &b.kernel),
@@ -205,6 +209,7 @@ mod tests {
     fn a_little_more_loss_is_seen_where_there_was_none() {
         assert_eq!(judge(0.0, 0.002, Better::Less, "lost"), "worse");
         assert_eq!(judge(0.0, 0.0005, Better::Less, "lost"), "");
+        assert_eq!(judge(0.0, 1e-7, Better::Less, "invalid"), "worse");
         assert_eq!(judge(100.0, 89.0, Better::Less, "p50"), "better");
         assert_eq!(judge(100.0, 91.0, Better::Less, "p50"), "");
     }

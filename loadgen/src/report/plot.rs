@@ -66,8 +66,8 @@ pub fn plot(document: &Document, width: u16) -> String {
     let points = series::points(document, by_time);
     let rates = points.iter().flat_map(|point| [point.step.rate_offered, point.step.rate_answered]);
     let places: Vec<f64> = points.iter().map(|point| point.x).collect();
-    let x = if by_time { Scale::linear(places) } else { Scale::of_rates(&places) };
-    let y = if x.is_logarithmic() { Scale::logarithmic(rates) } else { Scale::linear(rates) };
+    // Always linear: a logarithm would make half of the requests lost look like little.
+    let (x, y) = (Scale::linear(places), Scale::linear(rates));
     let columns = usize::from(width.clamp(WIDTH_MIN, WIDTH_MAX)) - LABELS - 1;
     let mut canvas = Canvas::new(columns);
     let at = |place: f64, rate: f64| (x.place(place), y.place(rate));

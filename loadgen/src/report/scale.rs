@@ -48,11 +48,6 @@ impl Scale {
         }
     }
 
-    /// Whether it is logarithmic.
-    pub(super) fn is_logarithmic(&self) -> bool {
-        self.logarithmic
-    }
-
     /// Its ends.
     pub(super) fn ends(&self) -> (f64, f64) {
         (self.low, self.high)
@@ -121,8 +116,8 @@ mod tests {
 
     #[test]
     fn rates_that_span_much_are_logarithmic() {
-        assert!(Scale::of_rates(&[1e3, 2e5]).is_logarithmic());
-        assert!(!Scale::of_rates(&[1e5, 2e5]).is_logarithmic() && !Scale::of_rates(&[]).is_logarithmic());
+        assert!(Scale::of_rates(&[1e3, 2e5]).logarithmic);
+        assert!(!Scale::of_rates(&[1e5, 2e5]).logarithmic && !Scale::of_rates(&[]).logarithmic);
     }
 
     proptest! {

@@ -111,7 +111,10 @@ pub fn footer(document: &Document) -> String {
     let mut lines = vec![checked(document)];
     lines.extend(losses(&total));
     lines.extend(broken(&total));
-    lines.extend(schedule(&steps));
+    // A closed loop has no schedule to keep: it sends when its server lets it.
+    if !document.setting.closed_loop {
+        lines.extend(schedule(&steps));
+    }
     if document.setting.closed_loop {
         lines.push(
             "closed loop: requests waited for replies, so the latencies hide the server's stalls".to_owned(),
@@ -194,8 +197,8 @@ fn losses(total: &Summary) -> Vec<String> {
     }
     if total.unsent > 0 {
         lines.push(format!(
-            "unsent: the kernel refused {} for want of room: the generator's limit, not the server's",
-            plural(total.unsent, "request", "requests"),
+            "unsent: {} due and never sent, for want of time here or of room in the device: not the server's fault",
+            plural(total.unsent, "request was", "requests were"),
         ));
     }
     if total.silence_expected > 0 {
@@ -284,7 +287,8 @@ fn amplification(total: &Summary) -> Option<String> {
 fn knee(knee: &Knee) -> String {
     let limit = knee.loss_max * 100.0;
     let (Some(offered), Some(answered)) = (knee.rate_offered, knee.rate_answered) else {
-        return format!("knee at {limit} % loss: none: even the lowest rate lost more");
+        let why = if knee.at_least { "the generator was too slow" } else { "even the lowest rate lost more" };
+        return format!("knee at {limit} % loss: none: {why}");
     };
     let least = if knee.at_least { "at least " } else { "" };
     let note = if knee.at_least { "; the search ended there, not the server" } else { "" };
@@ -405,14 +409,12 @@ mod tests {
         "checked: one reply in 64, in user space; the kernel counted and timed the others, valid or not\n",
         "lost: 1,537,500 of 32,499,000 requests (4.73 %)\n",
         "unseen: 1,234 replies that the generator was too slow to look at count as lost: its limit, not the server's\n",
-        "unsent: the kernel refused 5,000 requests for want of room: the generator's limit, not the server's\n",
+        "unsent: 5,000 requests were due and never sent, for want of time here or of room in the device: not the server's fault\n",
         "silence: 1,000 further requests expect no reply\n",
         "invalid: 14 replies: mode 12, origin 2\n",
         "kisses: 30 replies: RATE 30\n",
         "duplicate: 3 replies to a request that had its reply\n",
         "late: 1 reply after the request was given up as lost\n",
-        "schedule: not kept at 1.25 M/s: fewer requests left than were asked for\n",
-        "schedule: not kept at 1.25 M/s: requests left up to 3 ms late (p99): the latencies are in part the generator's\n",
         "closed loop: requests waited for replies, so the latencies hide the server's stalls\n",
         "amplification: 1.63 (2.54 G octets came back for 1.56 G)\n",
         "knee at 0 % loss: none: even the lowest rate lost more\n",

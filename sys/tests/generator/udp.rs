@@ -82,6 +82,7 @@ fn requests_leave_from_all_of_a_prefix_and_those_that_cannot_are_passed_over() {
     }
     // 192.0.2.1 is for documentation, so no address of this machine.
     assert_eq!((client.send(&mut outbox).unwrap(), outbox.len()), (3, 0));
+    assert_eq!(outbox.refused(), [2], "the third");
     let mut to = BTreeMap::new();
     let mut stamps = 0;
     until(|| {
@@ -122,6 +123,18 @@ fn a_call_hands_over_a_batch_at_most() {
     }
     let counts: Vec<usize> = (0..3).map(|_| client.receive(|_| {}).unwrap()).collect();
     assert_eq!(counts, [BATCH, 2, 0]);
+}
+
+#[test]
+fn what_finds_the_buffer_full_is_counted() {
+    let target = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let client = open("0.0.0.0", target.local_addr().unwrap());
+    let to = SocketAddr::new([127, 0, 0, 1].into(), client.address().port());
+    assert_eq!(client.overflowed().unwrap(), 0);
+    for _ in 0..50_000 {
+        target.send_to(&payload(0), to).unwrap();
+    }
+    assert!(client.overflowed().unwrap() > 0);
 }
 
 #[test]
