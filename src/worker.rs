@@ -6,7 +6,9 @@
 use crate::config::Idle;
 use crate::count::{Counts, Event};
 use crate::port::Port;
-use maser_core::reply::{Prepared, ReceiveStamps, Verdict, decide, rewrite, stamp, transmit_after};
+use maser_core::reply::{
+    Departure, Prepared, ReceiveStamps, Verdict, decide, rewrite, stamp, transmit_after,
+};
 use maser_core::snapshot::{ClockHeader, Snapshot};
 use maser_core::time::{ClockReading, Instant, NtpTimestamp, Span, StampConverter, Tai, Ticks};
 use maser_core::wire::{DropReason, Peer, parse_datagram};
@@ -68,6 +70,7 @@ pub struct Worker<'a, P, C> {
     counts: &'a Counts,
     stamps: StampConverter,
     receive_stamps: ReceiveStamps,
+    departure: Departure,
     /// By index in the batch.
     waiting: Box<[Option<Waiting>]>,
     outgoing: Vec<Outgoing>,
@@ -83,6 +86,7 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
             counts,
             stamps: StampConverter::new(),
             receive_stamps: ReceiveStamps::new(),
+            departure: Departure::new(),
             waiting: vec![None; batch].into_boxed_slice(),
             outgoing: Vec::with_capacity(batch),
         }
@@ -191,22 +195,38 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         stepped || age > BATCH_AGE_MAX || age < Span::ZERO
     }
 
-    /// Stamps and sends the batch's replies, each stamped just before the system call that takes it.
+    /// Stamps and sends the batch's replies, each just before the system call that takes it, with the moment when it will
+    /// leave.
     fn send(&mut self, snapshot: &Snapshot, answered: Event) -> io::Result<()> {
         if self.outgoing.is_empty() {
             return Ok(());
         }
-        let (waiting, clocks) = (&mut self.waiting, &self.clocks);
+        let (waiting, clocks, departure) = (&mut self.waiting, &self.clocks, &mut self.departure);
+        let (mut ahead, mut call) = (0, None);
         let sent = self.port.send(&self.outgoing, |index, bytes| {
+            let now = clocks.now();
+            if ahead == P::SEND_CHUNK {
+                ahead = 0;
+            }
+            if ahead == 0
+                && let Some(begun) = call.replace(now)
+            {
+                departure.learn(now.since(begun), P::SEND_CHUNK);
+            }
+            let leaves = now.offset(departure.ticks_after(ahead));
+            ahead += 1;
             let Some(reply) = &mut waiting[index] else { return };
             let (Some(line), Some(received_at)) = (snapshot.line, reply.received_at) else {
                 // Nothing is known of the time: the reply says so, and zero is how a timestamp says it.
                 return stamp(bytes, &reply.prepared, NtpTimestamp::ZERO);
             };
-            let now = line.at(clocks.now());
-            reply.residence_ns = (now - received_at).as_nanos().max(0).unsigned_abs();
-            stamp(bytes, &reply.prepared, transmit_after(reply.receive, snapshot.ntp(now)));
+            let leaves = line.at(leaves);
+            reply.residence_ns = (leaves - received_at).as_nanos().max(0).unsigned_abs();
+            stamp(bytes, &reply.prepared, transmit_after(reply.receive, snapshot.ntp(leaves)));
         })?;
+        if let Some(begun) = call.filter(|_| sent.failed() == 0) {
+            departure.learn(clocks.now().since(begun), ahead);
+        }
         for reply in self.outgoing.iter().filter_map(|reply| self.waiting[usize::from(reply.index)].as_ref())
         {
             self.counts.residence_ns(reply.residence_ns);

@@ -39,7 +39,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 const PERMITTED: [&str; 4] = ["recvmmsg", "sendmmsg", "ppoll", "io_uring_enter"];
 
 /// The most calls a packet at the largest burst, by the number of listen addresses. The socket port receives a burst
-/// of 64 at once and sends it in sixteen chunks; with a second address it looks there, too. io_uring takes two receives
+/// of 64 at once and sends it in four chunks; with a second address it looks there, too. io_uring takes two receives
 /// for as many, since the kernel completes at most 32 of a multishot receive at a time.
 const CALLS_PER_PACKET_MAX: [(&str, usize, f64); 4] =
     [("socket", 1, 0.28), ("socket", 2, 0.30), ("io-uring", 1, 0.30), ("io-uring", 2, 0.30)];

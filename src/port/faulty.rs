@@ -78,6 +78,8 @@ impl<P: Port> FaultyPort<P> {
 }
 
 impl<P: Port> Port for FaultyPort<P> {
+    const SEND_CHUNK: u32 = P::SEND_CHUNK;
+
     fn receive(&mut self, wait: Wait) -> io::Result<usize> {
         self.port.receive(wait)
     }

@@ -6,12 +6,15 @@
 pub mod faulty;
 pub mod ladder;
 
-use maser_sys::datagram::{Arrival, Outgoing, Sent, Wait};
+use maser_sys::datagram::{Arrival, Outgoing, SEND_CHUNK, Sent, Wait};
 use maser_sys::{mmsg::MmsgPort, uring::UringPort};
 use std::io;
 
 /// A source of datagrams in batches and a way back for their replies.
 pub trait Port {
+    /// How many replies, in the order in which they are given, share a system call.
+    const SEND_CHUNK: u32;
+
     /// Makes the datagrams that are there the current batch, waiting as told for the first; gives their number.
     ///
     /// # Errors
@@ -35,6 +38,9 @@ pub trait Port {
 macro_rules! port {
     ($port:ty) => {
         impl Port for $port {
+            #[expect(clippy::cast_possible_truncation, reason = "a handful")]
+            const SEND_CHUNK: u32 = SEND_CHUNK as u32;
+
             fn receive(&mut self, wait: Wait) -> io::Result<usize> {
                 self.receive(wait)
             }

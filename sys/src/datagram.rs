@@ -22,12 +22,11 @@ use maser_core::wire::DATAGRAM_LENGTH_MAX;
 pub(crate) use control::{Control, SendControl, address};
 pub(crate) use shared_array::{Plain, SharedArray};
 
-/// How many replies share a system call: a transmit stamp is never older than this many sends.
+/// How many replies share a system call, so that who stamps them can tell when each will leave.
 ///
-/// With 16 a stamp was early by 16 µs (p50) to 51 µs (p90) in bursts of 64; with 4, by 6 to 17 µs, at 0.97 of the
-/// throughput (loopback, Linux 6.18). A client can't tell an early stamp from a slow network, so accuracy under load
-/// is worth the 3 %.
-pub const SEND_CHUNK: usize = 4;
+/// With 4, `make bench` found 0.84 of the bare echo's peak, with 16 more: each call is also a moment at which the worker
+/// may lose its core.
+pub const SEND_CHUNK: usize = 16;
 
 /// The largest batch, so that an index fits [`Outgoing`] and the rings of io_uring.
 pub const BATCH_MAX: usize = 4096;

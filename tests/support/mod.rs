@@ -109,6 +109,8 @@ impl MemoryPort {
 }
 
 impl Port for WorkerEnd {
+    const SEND_CHUNK: u32 = 1;
+
     fn receive(&mut self, _wait: Wait) -> io::Result<usize> {
         self.batch = self.port.0.borrow_mut().coming.drain(..).collect();
         Ok(self.batch.len())

@@ -50,6 +50,9 @@ fn alone(case: impl FnOnce() + Send + 'static) {
     thread::spawn(case).join().unwrap();
 }
 
+/// Replies, more than share a call.
+const REPLIES: u8 = 20;
+
 /// A port with `count` requests in its batch, and who sent them.
 fn asked<P: Port>(count: u8) -> (P, Client) {
     let socket = open("127.0.0.1:0");
@@ -91,9 +94,9 @@ fn a_receive_that_a_filter_refuses_ends_the_port() {
 fn a_send_that_a_filter_of_calls_refuses_ends_the_port_and_one_of_packets_does_not() {
     let sent = |errno| {
         let sent = thread::spawn(move || {
-            let (mut port, _client) = asked::<MmsgPort>(9);
+            let (mut port, _client) = asked::<MmsgPort>(REPLIES);
             refuse(libc::SYS_sendmmsg, errno);
-            let (replies, mut stamped) = (all_of(9, &mut port), 0);
+            let (replies, mut stamped) = (all_of(REPLIES.into(), &mut port), 0);
             port.send(&replies, |_, _| stamped += 1)
                 .map(|sent| (sent, stamped))
                 .map_err(|error| error.raw_os_error())
@@ -104,11 +107,11 @@ fn a_send_that_a_filter_of_calls_refuses_ends_the_port_and_one_of_packets_does_n
         assert_eq!(sent(errno), Err(Some(errno)));
     }
     for errno in [libc::EPERM, libc::EACCES, libc::EINVAL, libc::EOPNOTSUPP, libc::ENETUNREACH] {
-        assert_eq!(sent(errno), Ok((Sent { refused: 9, ..Sent::default() }, 9)));
+        assert_eq!(sent(errno), Ok((Sent { refused: REPLIES.into(), ..Sent::default() }, REPLIES.into())));
     }
     // Without room for one there is none for the rest, which isn't even stamped.
     for errno in [libc::EAGAIN, libc::ENOBUFS, libc::ENOMEM] {
-        assert_eq!(sent(errno), Ok((Sent { congested: 9, ..Sent::default() }, SEND_CHUNK)));
+        assert_eq!(sent(errno), Ok((Sent { congested: REPLIES.into(), ..Sent::default() }, SEND_CHUNK)));
     }
 }
 
