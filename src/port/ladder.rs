@@ -21,11 +21,10 @@ pub enum Rung {
 
 /// The order of `auto`, fixed, so that a machine doesn't change its port from one start to the next.
 ///
-/// Of what a bare loop of `recvmmsg` and `sendmmsg` answers in a second of the core, an echo over the ports answers
-/// 0.93 with sockets and 0.91 with io_uring, at a wildcard address 0.86 and 0.81 (`benches/ports`, docs/results): a kernel
-/// that must copy each datagram either way gains nothing from a ring. Sockets are also fair among addresses whatever
-/// their load, and immune to empty datagrams, each of which ends a ring's receive; and less needs to be allowed for a
-/// socket.
+/// Where the core does nothing but serve, `make bench` can't tell the two apart; where a driver's thread shares the core,
+/// io_uring answers more at its peak (README.md, "Figures"). Sockets come first all the same: they are fair among
+/// addresses whatever their load, and immune to empty datagrams, each of which ends a ring's receive and which an attacker
+/// can send; and less needs to be allowed for a socket. Whoever names `io-uring` gets it.
 const ORDER: [Rung; 2] = [Rung::Socket, Rung::IoUring];
 
 impl fmt::Display for Rung {

@@ -32,7 +32,6 @@ impl Departure {
         if replies == 0 || ticks < 0 || ticks > TICKS_MAX {
             return;
         }
-        #[expect(clippy::cast_lossless, reason = "in a const")]
         let each = (ticks << FRACTION_BITS) / replies as i64;
         let difference = each - self.each;
         self.each += if difference < 0 { difference >> DOWN_BITS } else { difference >> UP_BITS };
@@ -42,7 +41,6 @@ impl Departure {
     #[inline]
     #[must_use]
     pub const fn ticks_after(&self, ahead: u32) -> i64 {
-        #[expect(clippy::cast_lossless, reason = "in a const")]
         let ticks = self.each.saturating_mul(ahead as i64);
         ticks >> FRACTION_BITS
     }
