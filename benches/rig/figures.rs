@@ -40,6 +40,10 @@ pub(crate) struct Row {
     pub(crate) kept: Option<Figure>,
     pub(crate) p50_ns: Option<Figure>,
     pub(crate) p50_to_chronyd: Option<Figure>,
+    /// Of the median latency: from the generator's kernel to the server's receive timestamp, and from its transmit
+    /// timestamp to the generator's kernel.
+    pub(crate) there_ns: Option<Figure>,
+    pub(crate) back_ns: Option<Figure>,
     pub(crate) offset_p50_ns: Option<Figure>,
     pub(crate) offset_p99_ns: Option<Figure>,
     pub(crate) receive_mean_ns: Option<Figure>,
@@ -77,6 +81,8 @@ fn row(here: &[&Sample], server: &'static str) -> Row {
         kept: each(&|sample| kept(&sample.ladder)),
         p50_ns: each(&p50),
         p50_to_chronyd: to(CHRONYD, &p50),
+        there_ns: each(&|sample| Some(float(sample.latency.receive_error_ns?.p50))),
+        back_ns: each(&|sample| Some(float(sample.latency.transmit_error_ns?.p50))),
         offset_p50_ns: accuracy(&|step| Some(float(step.offset_error_ns?.p50))),
         offset_p99_ns: accuracy(&|step| Some(float(step.offset_error_ns?.p99))),
         receive_mean_ns: accuracy(&|step| Some(step.receive_error_ns?.mean)),

@@ -160,7 +160,7 @@ impl Run<'_> {
             server: self.entry.name,
             round: self.round,
             ladder: Vec::new(),
-            latency: self.single(LATENCY_RATE, NO_STAMPS)?,
+            latency: self.single(LATENCY_RATE, self.stamps())?,
             accuracy: None,
             cpu_ns: None,
         };
@@ -198,8 +198,7 @@ impl Run<'_> {
 
     fn at_half_of_peak(&self, server: &Server, sample: &mut Sample) -> Result<(), String> {
         let before_ns = self.hosts.busy_ns(server);
-        let stamps = if self.entry.is_echo() { NO_STAMPS } else { STAMPS };
-        let half = self.single(peak_of(&sample.ladder)? / 2.0, stamps)?;
+        let half = self.single(peak_of(&sample.ladder)? / 2.0, self.stamps())?;
         let answers = half.sent.saturating_sub(half.lost);
         if answers > 0 {
             sample.cpu_ns =
@@ -207,6 +206,11 @@ impl Run<'_> {
         }
         sample.accuracy = (!self.entry.is_echo()).then_some(half);
         Ok(())
+    }
+
+    /// An echo has no timestamps.
+    const fn stamps(&self) -> &'static str {
+        if self.entry.is_echo() { NO_STAMPS } else { STAMPS }
     }
 
     fn single(&self, rate: f64, stamps: &str) -> Result<Step, String> {
