@@ -1,7 +1,8 @@
 //! The command line: what an operator types, parsed, checked and explained.
 
 use crate::clients::Prefix;
-use crate::mix::{Key, MixName};
+use crate::key::Key;
+use crate::mix::MixName;
 use crate::session::SenderName;
 use crate::units::{self, Cores};
 use clap::{Args, Parser, Subcommand};

@@ -15,7 +15,7 @@
 //! | [`session`] | the threads that run a step |
 //! | [`schedule`] | when each request is due |
 //! | [`target`], [`clients`] | whom to ask, and who asks |
-//! | [`mix`] | what the requests are |
+//! | [`mix`], [`key`] | what the requests are, and what signs them |
 //! | [`link`] | how they leave and replies come in |
 //! | [`open_loop`] | a thread's loop |
 //! | [`live`] | the same inside the kernel |
@@ -31,6 +31,7 @@ pub mod cli;
 pub mod clients;
 pub mod clock;
 pub mod cookie;
+pub mod key;
 pub mod ledger;
 pub mod link;
 pub mod live;

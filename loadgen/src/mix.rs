@@ -8,21 +8,18 @@
 //! |---|---|
 //! | `variants` | the kinds of requests, as their octets |
 //! | `garbage` | octets that are no request |
-//! | `key` | symmetric keys and their MACs |
 //!
 //! What clients really send is in RFC 5905, RFC 8633 and the packets of the programs named; the shares of the
 //! blends are our own choice. Nothing here reads a clock: whoever sends gives the transmit timestamp.
 
 mod garbage;
-mod key;
 mod variants;
 
 #[cfg(test)]
 mod tests;
 
-pub use key::{Key, KeyError};
-
 use crate::cookie::scramble;
+use crate::key::Key;
 use crate::reply::Expectation;
 use clap::ValueEnum;
 use maser_core::wire::ntp::LENGTH as HEADER_LENGTH;
@@ -47,7 +44,8 @@ pub enum MixName {
     Sntp,
     /// chronyd and ntpd, version 4, with and without a synchronised clock of their own
     Ntpv4,
-    /// ntpv4 in bursts: each client sends 8 requests 2 s apart, one group of clients after the other
+    /// ntpv4 in bursts: each client sends 8 requests 2 s apart, one group of clients after the other; closer together where
+    /// --clients are fewer than 2 s of the rate
     Iburst,
     /// Windows: version 3, modes 3 and 1; a quarter asks for a domain's signature, which expects silence
     W32time,

@@ -5,9 +5,10 @@
 
 use crate::accuracy::{Accuracy, Replied};
 use crate::clock::{Moment, Reading};
+use crate::key::Key;
 use crate::ledger::{Found, Ledger, Pending};
 use crate::link::{BATCH, Incoming, Link};
-use crate::mix::{Key, Mix};
+use crate::mix::Mix;
 use crate::outcome::Outcome;
 use crate::reply::{self, Content, Expectation, Fault};
 use crate::schedule::Schedule;

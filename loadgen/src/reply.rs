@@ -4,7 +4,7 @@
 //! Whose reply it is, the ledger tells by the origin; here only the octets are judged. Nothing here keeps
 //! state.
 
-use crate::mix::Key;
+use crate::key::Key;
 use maser_core::time::NtpTimestamp;
 use maser_core::wire::ntp::LENGTH as HEADER_LENGTH;
 

@@ -4,10 +4,11 @@ use crate::accuracy::Accuracy;
 use crate::clients::Clients;
 use crate::clock::Moment;
 use crate::cookie::Cookies;
+use crate::key::Key;
 use crate::ledger::Ledger;
 use crate::link::{Link, PacketLink, PacketLinkError, UdpLink, UdpLinkError};
 use crate::live::LiveSession;
-use crate::mix::{Key, Mix, MixError, MixName};
+use crate::mix::{Mix, MixError, MixName};
 use crate::open_loop::{Judge, Part, Sender};
 use crate::outcome::Outcome;
 use crate::schedule::Schedule;
@@ -37,10 +38,10 @@ const CLIENTS_KEPT_MAX: u32 = 1 << 20;
 /// Which way requests leave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum SenderName {
-    /// Plain UDP sockets: no privilege, up to some 200,000 requests a second and core. With --from, the network must be
+    /// Plain UDP sockets: no privilege, up to some 350,000 requests a second and core. With --from, the network must be
     /// this machine's: `ip route add local PREFIX dev lo`
     Udp,
-    /// A packet socket past the network stack, from any address of --from: CAP_NET_RAW, up to some 400,000
+    /// A packet socket past the network stack, from any address of --from: CAP_NET_RAW, up to some 900,000
     Packet,
     /// Frames sent and replies counted inside the kernel (BPF): CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, Linux 5.18; millions.
     /// It takes every reply of this server that comes by the interface, also those to other programs
