@@ -42,7 +42,7 @@ const PERMITTED: [&str; 4] = ["recvmmsg", "sendmmsg", "ppoll", "io_uring_enter"]
 /// of 64 at once and sends it in four chunks; with a second address it looks there, too. io_uring takes two receives
 /// for as many, since the kernel completes at most 32 of a multishot receive at a time.
 const CALLS_PER_PACKET_MAX: [(&str, usize, f64); 4] =
-    [("socket", 1, 0.28), ("socket", 2, 0.30), ("io-uring", 1, 0.30), ("io-uring", 2, 0.30)];
+    [("socket", 1, 0.10), ("socket", 2, 0.12), ("io-uring", 1, 0.12), ("io-uring", 2, 0.12)];
 
 /// The words that stand in the trace where a run begins and ends: names of files that aren't there.
 const BEGIN: &str = "maser-burst-begin";

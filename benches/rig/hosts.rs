@@ -67,6 +67,19 @@ impl Placement {
     }
 }
 
+/// How the generator's end takes replies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Replies {
+    /// By a thread of the generator's core, every [`MODERATION_NS`], as a NIC that moderates its interrupts: waking it up for
+    /// each reply would take the server's time and the generator's.
+    Moderated,
+    /// By the same thread at once.
+    Threaded,
+    /// By the core that sends them, within the server's own call: no wake-up of the rig's stands between a reply's leaving and
+    /// its stamp. For latency at low rates, where the time that this takes the server's core doesn't matter.
+    Direct,
+}
+
 /// Both hosts and a directory for files. Dropping it removes them all.
 pub(crate) struct Hosts {
     pub(crate) placement: Placement,
@@ -129,9 +142,7 @@ impl Hosts {
             ))?;
         }
         ip(&format!("-n {server} route add {CLIENTS} via {GENERATOR}"))?;
-        let replies = thread_of(generator, generator_end)?;
-        run(Command::new("taskset").args(["-pc", GENERATOR_CORE, &replies.to_string()]))?;
-        run(Command::new("chrt").args(["-f", "-p", REPLY_PRIORITY, &replies.to_string()]))?;
+        self.place_reply_thread()?;
         if self.placement == Placement::ServerCore {
             let requests = thread_of(server, server_end)?;
             run(Command::new("taskset").args(["-pc", SERVER_CORE, &requests.to_string()]))?;
@@ -142,16 +153,25 @@ impl Hosts {
         Ok(())
     }
 
-    /// Sets how the generator's end takes replies: at once, so that their stamps are right; or, as a NIC that moderates its
-    /// interrupts, every [`MODERATION_NS`], so that waking it up for each reply takes neither the server's time nor the
-    /// generator's.
-    pub(crate) fn moderate_replies(&self, on: bool) -> Result<(), String> {
-        let (polls, pause_ns) = if on { (MODERATION_POLLS, MODERATION_NS) } else { (0, 0) };
+    /// Sets how the generator's end takes replies.
+    pub(crate) fn take_replies(&self, how: Replies) -> Result<(), String> {
+        let (polls, pause_ns) =
+            if how == Replies::Moderated { (MODERATION_POLLS, MODERATION_NS) } else { (0, 0) };
         let settings = format!("/sys/class/net/{}", self.interface);
+        let threaded = u8::from(how != Replies::Direct);
         let script = format!(
-            "echo {polls} > {settings}/napi_defer_hard_irqs && echo {pause_ns} > {settings}/gro_flush_timeout"
+            "echo {polls} > {settings}/napi_defer_hard_irqs && echo {pause_ns} > {settings}/gro_flush_timeout &&
+             echo {threaded} > {settings}/threaded"
         );
-        in_namespace(&self.generator, &script).map(drop)
+        in_namespace(&self.generator, &script)?;
+        if how != Replies::Direct { self.place_reply_thread() } else { Ok(()) }
+    }
+
+    /// The thread that takes the replies is new each time that its interface is told to have one.
+    fn place_reply_thread(&self) -> Result<(), String> {
+        let replies = thread_of(&self.generator, &self.interface)?;
+        run(Command::new("taskset").args(["-pc", GENERATOR_CORE, &replies.to_string()]))?;
+        run(Command::new("chrt").args(["-f", "-p", REPLY_PRIORITY, &replies.to_string()])).map(drop)
     }
 
     /// For the files of servers and measurements.

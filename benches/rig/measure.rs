@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::figures::{ends_at_its_peak, float};
 use crate::host::Server;
-use crate::hosts::{CLIENTS, GENERATOR_CORE, Hosts, SERVER};
+use crate::hosts::{CLIENTS, GENERATOR_CORE, Hosts, Replies, SERVER};
 use crate::servers::{Entry, Programs};
 
 /// Simulated clients, each with an address of its own.
@@ -160,7 +160,7 @@ impl Run<'_> {
             server: self.entry.name,
             round: self.round,
             ladder: Vec::new(),
-            latency: self.single(LATENCY_RATE, self.stamps())?,
+            latency: self.single(LATENCY_RATE, self.stamps(), Replies::Direct)?,
             accuracy: None,
             cpu_ns: None,
         };
@@ -198,7 +198,7 @@ impl Run<'_> {
 
     fn at_half_of_peak(&self, server: &Server, sample: &mut Sample) -> Result<(), String> {
         let before_ns = self.hosts.busy_ns(server);
-        let half = self.single(peak_of(&sample.ladder)? / 2.0, self.stamps())?;
+        let half = self.single(peak_of(&sample.ladder)? / 2.0, self.stamps(), Replies::Threaded)?;
         let answers = half.sent.saturating_sub(half.lost);
         if answers > 0 {
             sample.cpu_ns =
@@ -213,8 +213,8 @@ impl Run<'_> {
         if self.entry.is_echo() { NO_STAMPS } else { STAMPS }
     }
 
-    fn single(&self, rate: f64, stamps: &str) -> Result<Step, String> {
-        self.hosts.moderate_replies(false)?;
+    fn single(&self, rate: f64, stamps: &str, replies: Replies) -> Result<Step, String> {
+        self.hosts.take_replies(replies)?;
         let rate = rate.round().to_string();
         let seconds = self.times.single_s;
         let specific = ["fixed", "--rate", &rate, "--sender", "packet", "--stamps", stamps];
@@ -222,7 +222,7 @@ impl Run<'_> {
     }
 
     fn ladder(&self, rates: &[f64], step_s: f64) -> Result<Vec<Step>, String> {
-        self.hosts.moderate_replies(true)?;
+        self.hosts.take_replies(Replies::Moderated)?;
         let count: f64 = rates.iter().map(|_| 1.0).sum();
         let rates = rates.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
         let specific = ["ladder", "--rates", &rates, "--sender", "live", "--stamps", NO_STAMPS];

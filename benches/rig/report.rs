@@ -162,13 +162,12 @@ fn figures(placements: &[(Placement, Vec<Row>)]) -> String {
     text + "```\n\n" + &ways(placements)
 }
 
-/// Where the median latency goes: the ways are the rig's, wake-ups of the receiving threads above all, whatever server
-/// answers.
+/// Where the median latency goes.
 fn ways(placements: &[(Placement, Vec<Row>)]) -> String {
     let mut text = String::from(
-        "Of the p50 at 10,000/s, in µs: the way there, from the generator's kernel to the server's receive timestamp; the way \
-         back, from its transmit timestamp to the generator's kernel; and the rest, in which the generator sends and the server \
-         works. In each way a thread of the kernel is woken that receives for the other end, so the ways are the rig's.\n\n\
+        "Of the p50 at 10,000/s, in µs: the way there, from the generator's kernel to the server's receive timestamp (where the \
+         server's core receives, the rig wakes a thread of the kernel for it); the way back, from its transmit timestamp to the \
+         generator's kernel; and the rest, in which the generator sends and the server wakes up and works.\n\n\
          | requests received | server | p50 | there | back | rest |\n|---|---|---:|---:|---:|---:|\n",
     );
     for (placement, rows) in placements {
