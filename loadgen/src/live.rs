@@ -257,7 +257,8 @@ impl Tally {
         if let Some(sent) = so_far.lock().map_or(None, |sent| *sent) {
             outcome.last_left = Some(sent.last_left);
             now.sent = sent.counts.sent;
-            now.unsent = sent.unsent;
+            // What is due and not made yet may still be sent; what was refused never will be.
+            now.unsent = if over { sent.unsent } else { sent.counts.refused };
             now.octets_sent = 48 * now.sent;
             if over {
                 now.answered_while_sending = sent.answered.saturating_sub(replies.valid - now.basic);
