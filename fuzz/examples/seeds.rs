@@ -1,24 +1,39 @@
-//! Writes the golden requests as a seed corpus: `seeds DIRECTORY` fills `DIRECTORY/frame` and `DIRECTORY/datagram`.
+//! Writes the golden inputs as a seed corpus: `seeds DIRECTORY` fills `DIRECTORY/TARGET` for each target.
 
 use std::path::Path;
 use std::{env, fs, io};
 
 use maser_fuzz::corpus::{Golden, requests};
 use maser_fuzz::oracle::frame::{Wrapping, wrap};
+use maser_fuzz::{gpsd, leap_file, nmea, ubx, upstream};
 
 /// A control octet of 0 (checksums made right; an ordinary peer) and a transmit timestamp.
 const HEAD: [u8; 9] = [0, 0xE6, 0xA1, 0xB2, 0xC3, 0x44, 0x44, 0x44, 0x44];
 
 fn main() -> io::Result<()> {
     let directory = env::args_os().nth(1).ok_or_else(|| io::Error::other("usage: seeds DIRECTORY"))?;
-    for (target, packets) in [("frame", frames as fn(&Golden) -> Vec<Vec<u8>>), ("datagram", datagrams)] {
+    let targets = [
+        ("frame", packets(frames)),
+        ("datagram", packets(datagrams)),
+        ("nmea", nmea::seeds()),
+        ("ubx", ubx::seeds()),
+        ("gpsd", gpsd::seeds()),
+        ("leap_file", leap_file::seeds()),
+        ("upstream", upstream::seeds()),
+    ];
+    for (target, inputs) in targets {
         let directory = Path::new(&directory).join(target);
         fs::create_dir_all(&directory)?;
-        for (at, packet) in requests().iter().flat_map(packets).enumerate() {
-            fs::write(directory.join(format!("golden-{at:03}")), [&HEAD[..], &packet].concat())?;
+        for (at, input) in inputs.iter().enumerate() {
+            fs::write(directory.join(format!("golden-{at:03}")), input)?;
         }
     }
     Ok(())
+}
+
+/// The golden requests in one form, each with its head.
+fn packets(form: fn(&Golden) -> Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    requests().iter().flat_map(form).map(|packet| [&HEAD[..], &packet].concat()).collect()
 }
 
 fn datagrams(golden: &Golden) -> Vec<Vec<u8>> {

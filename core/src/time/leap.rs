@@ -169,14 +169,19 @@ impl LeapTable {
     /// The leap seconds up to 2017-01-01 (TAI − UTC = 37 s), all inserted.
     #[must_use]
     pub fn built_in() -> Self {
-        let mut table =
-            Self { leaps: [Leap { at: Instant::from_unix(0, 0), offset_after_s: 0 }; LEAPS_MAX], count: 0 };
+        let mut table = Self::empty();
         for day in INSERTED_BEFORE_DAY {
             if table.add(day, 1).is_err() {
                 unreachable_table();
             }
         }
         table
+    }
+
+    /// No leap second at all: TAI − UTC is 10 s, as in 1972.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self { leaps: [Leap { at: Instant::from_unix(0, 0), offset_after_s: 0 }; LEAPS_MAX], count: 0 }
     }
 
     /// Adds `seconds` (1 inserted, −1 deleted) just before the midnight that begins `day` (days since 1970).
