@@ -1,7 +1,8 @@
 //! maser's pure core.
 //!
 //! Everything a reply is made of is decided here: time scales and their arithmetic ([`time`]), packets and
-//! what they prove ([`wire`]), the answer ([`reply`]), what a reference clock says ([`refclock`]), and the value
+//! what they prove ([`wire`]), the answer ([`reply`]), what a reference clock says ([`refclock`]), which of the references
+//! are right and how the clock follows them ([`discipline`]), how other servers are asked ([`upstream`]), and the value
 //! in which the packet flow meets the pulse flow ([`snapshot`]).
 //!
 //! Nothing in this crate reads a clock, a random source, a file or the environment, and nothing allocates: time
@@ -14,8 +15,10 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod discipline;
 pub mod refclock;
 pub mod reply;
 pub mod snapshot;
 pub mod time;
+pub mod upstream;
 pub mod wire;

@@ -1,0 +1,364 @@
+//! The served clock: observations in, snapshots out.
+//!
+//! [`Clock::observe`] is the pulse flow: an observation becomes a sample of reference time (its second labelled, its
+//! scale TAI), the samples of all sources are compared, and those of the source that is followed move the clock.
+//! [`Clock::publish`] says what may be served of it at a moment, and how far it can be off. Nothing here reads a clock
+//! or does anything but remember: what is worth telling is left as [`Event`]s.
+
+mod budget;
+mod event;
+mod followed;
+mod numbers;
+mod report;
+mod samples;
+mod settings;
+
+pub use budget::{Budget, VALIDITY};
+pub use event::{EVENTS_MAX, Event, Events, Why};
+use followed::PROBATION_S;
+use numbers::{NO_CANDIDATE, faster, nanos_of, seconds_on, span_of};
+pub use report::{SourceReport, Tracking};
+use samples::{Learnt, Sample, Unlabelled};
+pub use settings::{ClockSettings, Saved};
+
+use super::estimator::{Estimator, Noise, Prior, Taken};
+use super::label::{Labeller, Need, RATE_ERROR_UNKNOWN_PPB};
+use super::leap_keeper::LeapKeeper;
+use super::observation::{Observation, SOURCES_MAX};
+use super::select::{Candidate, Rules, Selection, select};
+use super::shown::Shown;
+use super::state::{Facts, State};
+use super::track::{Point, SourceKind, Track};
+use crate::time::{Instant, Line, Span, Tai, Ticks};
+use libm::fabs;
+
+/// The base line is moved onto the samples when they are further from it than this, s: a double has then still digits enough.
+const BASE_APART_MAX: f64 = 1024.0;
+
+/// A contradiction by less than this share of what is advertised is a matter for the filter, not for clients.
+const CONTRADICTING_SHARE: f64 = 0.5;
+
+const NO_RULES: Rules = Rules { agree_min: 1, distance_max_s: 0.0, followed_max_s: 0.0, current: None };
+
+/// Whose samples move the clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Followed {
+    /// Nobody's.
+    Nobody,
+    /// This reference clock's.
+    Reference(usize),
+    /// Those of the upstream servers that agree, averaged.
+    Network,
+}
+
+/// What a sample moved the clock by, last.
+#[derive(Clone, Copy, Debug)]
+struct LastSample {
+    at: Ticks,
+    point: Point,
+    residual: f64,
+}
+
+/// The served clock over all its sources.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    settings: ClockSettings,
+    tracks: [Track; SOURCES_MAX],
+    labellers: [Labeller; SOURCES_MAX],
+    needs: [Option<Need>; SOURCES_MAX],
+    weeks: [i64; SOURCES_MAX],
+    /// By how many seconds a source's pulses were last contradicted.
+    jumped: [i64; SOURCES_MAX],
+    delays: [Learnt; SOURCES_MAX],
+    /// When the majority last said that a source is wrong, until its probation is over.
+    wrong: [Option<Ticks>; SOURCES_MAX],
+    /// How long its probation is.
+    probation_s: [f64; SOURCES_MAX],
+    /// Pulses in a row that came where no second begins.
+    strays: [u32; SOURCES_MAX],
+    labelled: [Option<(Ticks, Instant<Tai>)>; SOURCES_MAX],
+    unlabelled: [Unlabelled; SOURCES_MAX],
+    candidates: [Candidate; SOURCES_MAX],
+    leaps: LeapKeeper,
+    /// When the first word came.
+    begun: Option<Ticks>,
+    /// Phases are counted from this line; none before the first sample.
+    base: Option<Line>,
+    /// What is served.
+    estimator: Estimator,
+    /// Whose samples made it.
+    fed_by: Followed,
+    /// What will be served once it has settled: another source is followed now, or the first was contradicted by little.
+    incoming: Option<Estimator>,
+    shown: Shown,
+    selection: Selection,
+    followed: Followed,
+    state: State,
+    since: Ticks,
+    contradicted: Option<Why>,
+    contradictions: u32,
+    generation: u32,
+    last_sample: Option<LastSample>,
+    rms_residual: f64,
+    outliers: u64,
+    events: Events,
+}
+
+impl Clock {
+    /// A clock that has observed nothing.
+    #[must_use]
+    pub fn new(settings: ClockSettings) -> Self {
+        let prior = settings.saved.map(Saved::prior);
+        let sources = settings.sources;
+        Self {
+            tracks: core::array::from_fn(|source| {
+                Track::new(sources.get(source).copied().flatten().unwrap_or(settings::ABSENT))
+            }),
+            labellers: core::array::from_fn(|_| Labeller::new(settings.rate, RATE_ERROR_UNKNOWN_PPB)),
+            needs: [None; SOURCES_MAX],
+            weeks: [0; SOURCES_MAX],
+            jumped: [0; SOURCES_MAX],
+            delays: [Learnt::NOTHING; SOURCES_MAX],
+            wrong: [None; SOURCES_MAX],
+            probation_s: [PROBATION_S / 2.0; SOURCES_MAX],
+            strays: [0; SOURCES_MAX],
+            labelled: [None; SOURCES_MAX],
+            unlabelled: [Unlabelled::NONE; SOURCES_MAX],
+            candidates: [NO_CANDIDATE; SOURCES_MAX],
+            leaps: LeapKeeper::new(settings.leaps.clone(), settings.leaps_complete_until),
+            begun: None,
+            base: None,
+            estimator: Estimator::new(prior),
+            fed_by: Followed::Nobody,
+            incoming: None,
+            shown: settings.saved.map_or_else(Shown::new, |saved| saved.shown),
+            selection: select(&[], &NO_RULES),
+            followed: Followed::Nobody,
+            state: State::Cold,
+            since: Ticks::from_bits(0),
+            contradicted: None,
+            contradictions: 0,
+            generation: 0,
+            last_sample: None,
+            rms_residual: 0.0,
+            outliers: 0,
+            events: Events::new(),
+            settings,
+        }
+    }
+
+    /// A source's reference id, once its address is known.
+    pub fn set_reference_id(&mut self, source: usize, reference_id: [u8; 4]) {
+        if let Some(track) = self.tracks.get_mut(source) {
+            track.settings.reference_id = reference_id;
+        }
+    }
+
+    /// Takes what a source has observed.
+    pub fn observe(&mut self, source: usize, observation: &Observation) {
+        self.begun.get_or_insert(observation.at());
+        let Some(track) = self.tracks.get_mut(source) else { return };
+        track.hear(observation, self.settings.rate);
+        let Some(sample) = self.sample(source, observation) else { return };
+        for earlier in self.pulses_before(source, &sample) {
+            self.take(source, &earlier);
+        }
+        self.take(source, &sample);
+    }
+
+    /// A sample of a source: it is judged beside the others', and moves the clock if the source is followed.
+    fn take(&mut self, source: usize, &(at, tai, error): &Sample) {
+        let base = *self.base.get_or_insert(Line { reference: at, origin: tai, rate: self.settings.rate });
+        let point = Point {
+            at: seconds_on(&base, at),
+            phase: (tai - base.at(at)).as_seconds_f64(),
+            error: error.as_seconds_f64(),
+        };
+        if let Some(track) = self.tracks.get_mut(source) {
+            track.push(point);
+        }
+        self.reselect(at);
+        self.follow(source, at);
+    }
+
+    /// Another source is followed than before. Its first samples are taken beside the clock that is served, unless that
+    /// clock isn't served at all or is contradicted.
+    fn begin_following(&mut self, at: f64, now: Ticks) {
+        self.events.push(Event::Follows { followed: self.followed });
+        let Some((phase, distance)) = self.followed_phase() else { return };
+        if !self.state.is_synchronised() || self.contradicted.is_some() {
+            if fabs(phase) > BASE_APART_MAX {
+                self.move_base(now, phase);
+            }
+            if self.fed_by != self.followed || !self.estimator.is_settled() {
+                self.estimator = self.beginning();
+                self.fed_by = self.followed;
+            }
+            self.incoming = None;
+            return;
+        }
+        let served = self.estimator.estimate(at).phase;
+        let advertised = self.budget(at).distance_s();
+        if fabs(phase - served) > advertised + distance {
+            self.contradict(at, phase - served, Why::OtherSource);
+            self.estimator = self.beginning();
+            self.fed_by = self.followed;
+            self.incoming = None;
+        } else if self.fed_by == self.followed {
+            self.incoming = None;
+        } else {
+            self.incoming = Some(self.beginning());
+        }
+    }
+
+    /// An estimator that knows the oscillator and nothing of the phase.
+    fn beginning(&self) -> Estimator {
+        // What was never good enough to be served tells nothing of the oscillator.
+        let served = self.state.is_synchronised() || self.state == State::Unsynchronised;
+        if !served || !self.estimator.is_settled() {
+            return Estimator::new(self.settings.saved.map(Saved::prior));
+        }
+        let (kind, jitter) = match self.followed {
+            Followed::Reference(source) => (
+                self.tracks.get(source).map_or(SourceKind::Network, |track| track.settings.kind),
+                self.candidates.get(source).map_or(0.0, |one| one.jitter_s),
+            ),
+            Followed::Network => {
+                (SourceKind::Network, self.selection.combined.map_or(0.0, |combined| combined.jitter_s))
+            }
+            Followed::Nobody => (SourceKind::Network, 0.0),
+        };
+        let estimate = self.estimator.estimate(self.estimator.last());
+        let wander = self.estimator.noise().wander;
+        // The scatter of a few samples may be small by chance.
+        let noise = Noise { jitter: jitter.max(0.1 * kind.jitter()), wander, samples: 2.0 };
+        let frequency_sd = estimate.frequency_sd.max(wander);
+        Estimator::new(Some(Prior { frequency: estimate.frequency, frequency_sd, noise }))
+    }
+
+    /// Moves the clock by a sample of a source that is followed.
+    fn follow(&mut self, source: usize, ticks: Ticks) {
+        let Some(last) = self.tracks.get(source).and_then(Track::last) else { return };
+        let point = match self.followed {
+            Followed::Reference(followed) if followed == source => last,
+            Followed::Network if self.is_averaged(source) => {
+                // Its own fresh word, and not the average: that is made with the clock's own frequency, which would then follow
+                // itself.
+                let Some((_, error)) = self.followed_phase() else { return };
+                Point { error, ..last }
+            }
+            Followed::Reference(_) | Followed::Network | Followed::Nobody => return,
+        };
+        if let Some(incoming) = &mut self.incoming {
+            match incoming.take(point.at, point.phase) {
+                Taken::Used(_) | Taken::Outlier(_) | Taken::TooSoon => {}
+                Taken::Contradiction(_) => *incoming = incoming.anew(),
+            }
+            if incoming.is_settled() {
+                self.estimator = incoming.clone();
+                self.incoming = None;
+                self.fed_by = self.followed;
+                self.shown.interrupt();
+                self.last_sample = Some(LastSample { at: ticks, point, residual: 0.0 });
+            }
+            return;
+        }
+        match self.estimator.take(point.at, point.phase) {
+            Taken::Used(residual) => {
+                self.last_sample = Some(LastSample { at: ticks, point, residual });
+                self.rms_residual += (residual * residual - self.rms_residual) / 64.0;
+                if self.state == State::Locked {
+                    self.shown.note(point.at, &self.estimator);
+                }
+            }
+            Taken::TooSoon => {}
+            Taken::Outlier(_) => self.outliers += 1,
+            Taken::Contradiction(error) => self.begin_anew(point, error),
+        }
+    }
+
+    /// The samples contradict the clock: by little, and it is found anew beside the one that is served; or by so much
+    /// that the served one can't be believed any more.
+    fn begin_anew(&mut self, point: Point, error: f64) {
+        let mut anew = self.estimator.anew();
+        anew.take(point.at, point.phase);
+        let advertised = self.budget(point.at).distance_s();
+        if self.state.is_synchronised() && fabs(error) < CONTRADICTING_SHARE * advertised {
+            self.incoming = Some(anew);
+            return;
+        }
+        if self.state.is_synchronised() {
+            self.contradict(point.at, error, Why::Samples);
+        }
+        self.estimator = anew;
+    }
+
+    fn contradict(&mut self, at: f64, by_s: f64, why: Why) {
+        let advertised_s = self.budget(at).distance_s();
+        self.events.push(Event::Contradicted { by_s, advertised_s, why });
+        self.contradicted = Some(why);
+        self.contradictions = self.contradictions.saturating_add(1);
+        self.generation = self.generation.wrapping_add(1);
+        self.shown.interrupt();
+        for (source, labeller) in self.labellers.iter_mut().enumerate() {
+            // What the served clock has vouched for itself.
+            labeller.forget(source);
+        }
+    }
+
+    fn move_base(&mut self, now: Ticks, phase: f64) {
+        let Some(base) = &mut self.base else { return };
+        // To the nanosecond is near enough: what matters is that both sides move by the same.
+        let shift = Span::from_nanos(nanos_of(phase));
+        base.origin = base.origin + shift;
+        let shift = shift.as_seconds_f64();
+        for track in &mut self.tracks {
+            track.shift(shift);
+        }
+        self.estimator.shift(shift);
+        self.shown.shift(shift);
+        for candidate in &mut self.candidates {
+            candidate.offset_s -= shift;
+        }
+        let _ = now;
+    }
+
+    /// Where reference time is at `now`, as it is served.
+    fn line(&self, now: Ticks) -> Option<Line> {
+        let base = self.base?;
+        if !self.estimator.has_begun() {
+            return None;
+        }
+        let estimate = self.estimator.estimate(seconds_on(&base, now));
+        let origin = base.at(now) + span_of(estimate.phase);
+        Some(Line { reference: now, origin, rate: faster(base.rate, estimate.frequency) })
+    }
+
+    /// What the events were since the last call, oldest first.
+    pub fn take_events(&mut self) -> Events {
+        core::mem::replace(&mut self.events, Events::new())
+    }
+
+    fn step_state(&mut self, now: Ticks, facts: Facts) {
+        let next = self.state.next(facts);
+        if next == self.state {
+            return;
+        }
+        let why = match self.contradicted {
+            Some(why) => why,
+            None if !facts.followed => Why::NobodyFollowed,
+            None if !facts.settled => Why::NotSettled,
+            None if !facts.within => Why::Budget,
+            None => Why::Samples,
+        };
+        if next == State::Locked && self.state == State::Acquiring && self.generation == 0 {
+            self.generation = 1;
+        }
+        if next != State::Locked {
+            self.shown.interrupt();
+        }
+        self.events.push(Event::State { from: self.state, to: next, why });
+        self.state = next;
+        self.since = now;
+    }
+}

@@ -1,0 +1,147 @@
+//! How far the clock can be off, what of, and what may be served of it.
+
+use super::numbers::{seconds_on, span_of};
+use super::{Clock, Followed};
+use crate::discipline::state::{Facts, State};
+use crate::discipline::track::SourceKind;
+use crate::snapshot::{Growth, STRATUM_UNSYNCHRONISED, Snapshot};
+use crate::time::{LeapWindow, NtpShort, NtpTimestamp, Span, Ticks};
+
+/// A snapshot holds for this long: past it replies say "unsynchronised", whatever became of the writer.
+pub const VALIDITY: Span = Span::from_seconds(8);
+const VALIDITY_S: f64 = 8.0;
+
+/// What stands for "nobody can say", s.
+const UNKNOWN_S: f64 = 65_536.0;
+
+/// What the root distance is made of, in seconds.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Budget {
+    /// The filter's own uncertainty, by the reference's jitter and the oscillator's wander, as a bound.
+    pub filter_s: f64,
+    /// What the oscillator has shown over such a span beyond that.
+    pub shown_s: f64,
+    /// The part of the source's error that no averaging removes: cable, stamps, cross-reads, asymmetry.
+    pub source_s: f64,
+}
+
+impl Budget {
+    /// All of it together.
+    #[must_use]
+    pub fn distance_s(&self) -> f64 {
+        self.filter_s + self.shown_s + self.source_s
+    }
+}
+
+impl Clock {
+    /// How far the served clock can be off at `at` seconds of the base line.
+    pub(super) fn budget(&self, at: f64) -> Budget {
+        if !self.estimator.is_settled() {
+            return Budget { filter_s: UNKNOWN_S, shown_s: 0.0, source_s: 0.0 };
+        }
+        let filter_s = self.estimator.bound(at);
+        let beyond = self.shown.factor(at - self.estimator.last()) - 1.0;
+        let source_s = self.last_sample.map_or(0.0, |last| last.point.error);
+        Budget { filter_s, shown_s: beyond * filter_s, source_s }
+    }
+
+    /// Looks at who still speaks, steps the state, and says what may be served from `now` on.
+    pub fn publish(&mut self, now: Ticks) -> Snapshot {
+        self.reselect(now);
+        let Some(base) = self.base else { return self.nothing() };
+        let at = seconds_on(&base, now);
+        let distance_s = self.budget(at).distance_s();
+        let over = self.state == State::Holdover
+            && self.settings.rate.span_of(now.since(self.since)) > self.settings.holdover_max;
+        let facts = Facts {
+            followed: self.followed != Followed::Nobody,
+            settled: self.estimator.is_settled(),
+            within: distance_s <= self.settings.root_distance_max.as_seconds_f64() && !over,
+            contradicted: self.contradicted.is_some(),
+        };
+        self.step_state(now, facts);
+        self.contradicted = None;
+        self.snapshot(now, at)
+    }
+
+    fn snapshot(&mut self, now: Ticks, at: f64) -> Snapshot {
+        let Some(line) = self.line(now) else { return self.nothing() };
+        self.leaps.decide(line.origin, self.naming(), self.averaged());
+        let leap = self.leaps.table().window(line.origin);
+        let synchronised = self.state.is_synchronised();
+        let (distance, later) = (self.budget(at).distance_s(), self.budget(at + VALIDITY_S).distance_s());
+        let growth = ((later - distance) / VALIDITY_S).max(0.0);
+        let (stratum, reference_id, root_delay) = self.reference();
+        let root_delay = NtpShort::from_span_up(root_delay);
+        let half_delay = root_delay.to_span().as_seconds_f64() / 2.0;
+        let reference_time = self
+            .last_sample
+            .map_or(NtpTimestamp::ZERO, |last| NtpTimestamp::from_utc(leap.utc(line.at(last.at))));
+        // The advertised distance must not pass the configured one before the snapshot ends.
+        let left_s = self.settings.root_distance_max.as_seconds_f64() - distance;
+        let holds_s = if growth > 0.0 { (left_s / growth).clamp(0.0, VALIDITY_S) } else { VALIDITY_S };
+        Snapshot {
+            line: Some(line),
+            valid_until: now.offset(line.rate.ticks_in(span_of(holds_s))),
+            leap,
+            stratum: if synchronised { stratum } else { STRATUM_UNSYNCHRONISED },
+            precision: self.settings.precision,
+            reference_id: if synchronised { reference_id } else { [0; 4] },
+            root_delay,
+            root_dispersion: span_of((distance - half_delay).clamp(0.0, UNKNOWN_S)),
+            dispersion_growth: growth_of(growth),
+            reference_time,
+            generation: self.generation,
+        }
+    }
+
+    /// Stratum, reference id and round trip of what the clock is made from.
+    pub(super) fn reference(&self) -> (u8, [u8; 4], Span) {
+        let peer = match self.fed_by {
+            Followed::Reference(source) => Some(source),
+            Followed::Network => self.selection.followed,
+            Followed::Nobody => None,
+        };
+        let Some(track) = peer.and_then(|peer| self.tracks.get(peer)) else {
+            return (STRATUM_UNSYNCHRONISED, [0; 4], Span::ZERO);
+        };
+        let stratum = match track.settings.kind {
+            SourceKind::Pulse | SourceKind::Receiver | SourceKind::Sampled => 1,
+            SourceKind::Network => {
+                track.exchange.map_or(STRATUM_UNSYNCHRONISED, |exchange| exchange.stratum + 1)
+            }
+            SourceKind::Machine => track.settings.stratum + 1,
+        };
+        let delay = track.exchange.map_or(Span::ZERO, |exchange| exchange.delay + exchange.root_delay);
+        (stratum.min(STRATUM_UNSYNCHRONISED), track.settings.reference_id, delay)
+    }
+
+    /// The receivers that name the seconds which are followed, a bit each.
+    fn naming(&self) -> u16 {
+        let Followed::Reference(source) = self.fed_by else { return 0 };
+        let named_by = self.tracks.get(source).map_or(0, |track| track.settings.named_by);
+        let all = (0..self.settings.count()).filter(|&other| named_by >> other & 1 != 0 || other == source);
+        all.filter(|&other| !self.is_falseticker(other)).fold(0, |bits, other| bits | 1 << other)
+    }
+
+    /// The servers whose word goes into the average, a bit each.
+    fn averaged(&self) -> u16 {
+        (0..self.settings.count())
+            .filter(|&source| self.is_averaged(source))
+            .fold(0, |bits, source| bits | 1 << source)
+    }
+
+    const fn nothing(&self) -> Snapshot {
+        Snapshot {
+            precision: self.settings.precision,
+            leap: LeapWindow { offset_s: 0, next: None },
+            ..Snapshot::UNKNOWN
+        }
+    }
+}
+
+/// Seconds a second as the snapshot has them, rounded up.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
+fn growth_of(share: f64) -> Growth {
+    Growth::from_bits(libm::ceil(share * 4_294_967_296.0).clamp(0.0, 4_294_967_295.0) as u32)
+}
