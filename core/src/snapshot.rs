@@ -6,7 +6,7 @@
 //! happened to the writer.
 
 use crate::time::{
-    Instant, Leap, LeapIndicator, LeapWindow, Line, NtpShort, NtpTimestamp, Rate, Span, Tai, Ticks,
+    Instant, Leap, LeapIndicator, LeapWindow, Line, NtpShort, NtpTimestamp, Rate, Smear, Span, Tai, Ticks,
 };
 
 /// How many words a snapshot takes.
@@ -160,6 +160,26 @@ impl Snapshot {
             reference_id: if synchronised { self.reference_id } else { [0; 4] },
             reference_time: self.reference_time,
         }
+    }
+
+    /// What a reply says whose listener smears leap seconds, where another's would say `header` at `now`: it announces no
+    /// leap second (RFC 8633 §3.7.1), and counts the reference time as it counts its stamps. The root dispersion stays
+    /// that of the clock: what a smear takes away from UTC isn't in it.
+    #[must_use]
+    pub fn smeared(&self, header: &ClockHeader, now: Ticks, smear: &Smear) -> ClockHeader {
+        let leap = match header.leap {
+            LeapIndicator::Unsynchronised => LeapIndicator::Unsynchronised,
+            LeapIndicator::None | LeapIndicator::Insert | LeapIndicator::Delete => LeapIndicator::None,
+        };
+        let reference_time = match self.line {
+            Some(line) if header.reference_time != NtpTimestamp::ZERO => {
+                let now = line.at(now);
+                let corrected = header.reference_time.to_utc(self.leap.utc(now));
+                smear.at(&self.leap, self.leap.tai_before(now, corrected)).ntp()
+            }
+            _ => header.reference_time,
+        };
+        ClockHeader { leap, reference_time, ..*header }
     }
 
     /// As plain words.

@@ -24,7 +24,7 @@ pub use settings::{ClockSettings, Saved};
 use super::estimator::{Estimator, Noise, Prior, Taken};
 use super::label::{Labeller, Need, RATE_ERROR_UNKNOWN_PPB};
 use super::leap_keeper::LeapKeeper;
-use super::observation::{Observation, SOURCES_MAX};
+use super::observation::{Observation, SOURCES_MAX, Sawtooth};
 use super::select::{Candidate, Rules, Selection, select};
 use super::shown::Shown;
 use super::state::{Facts, State};
@@ -72,6 +72,8 @@ pub struct Clock {
     delays: [Learnt; SOURCES_MAX],
     /// When the majority last said that a source is wrong, until its probation is over.
     wrong: [Option<Ticks>; SOURCES_MAX],
+    /// The sawtooth of a source's next pulse, where its receiver has told.
+    sawteeth: [Option<Sawtooth>; SOURCES_MAX],
     /// How long its probation is.
     probation_s: [f64; SOURCES_MAX],
     /// Pulses in a row that came where no second begins.
@@ -92,6 +94,8 @@ pub struct Clock {
     incoming: Option<Estimator>,
     shown: Shown,
     selection: Selection,
+    /// Seconds of the base line at which it was made.
+    selected_at: f64,
     followed: Followed,
     state: State,
     since: Ticks,
@@ -122,6 +126,7 @@ impl Clock {
             wrong: [None; SOURCES_MAX],
             probation_s: [PROBATION_S / 2.0; SOURCES_MAX],
             strays: [0; SOURCES_MAX],
+            sawteeth: [None; SOURCES_MAX],
             labelled: [None; SOURCES_MAX],
             unlabelled: [Unlabelled::NONE; SOURCES_MAX],
             candidates: [NO_CANDIDATE; SOURCES_MAX],
@@ -133,6 +138,7 @@ impl Clock {
             incoming: None,
             shown: settings.saved.map_or_else(Shown::new, |saved| saved.shown),
             selection: select(&[], &NO_RULES),
+            selected_at: 0.0,
             followed: Followed::Nobody,
             state: State::Cold,
             since: Ticks::from_bits(0),
@@ -158,7 +164,9 @@ impl Clock {
     pub fn observe(&mut self, source: usize, observation: &Observation) {
         self.begun.get_or_insert(observation.at());
         let Some(track) = self.tracks.get_mut(source) else { return };
-        track.hear(observation, self.settings.rate);
+        if !matches!(observation, Observation::Sawtooth(_)) {
+            track.hear(observation, self.settings.rate);
+        }
         let Some(sample) = self.sample(source, observation) else { return };
         for earlier in self.pulses_before(source, &sample) {
             self.take(source, &earlier);
@@ -254,9 +262,12 @@ impl Clock {
                 Taken::Used(_) | Taken::Outlier(_) | Taken::TooSoon => {}
                 Taken::Contradiction(_) => *incoming = incoming.anew(),
             }
-            if incoming.is_settled() {
-                self.estimator = incoming.clone();
-                self.incoming = None;
+            let (settled, bound) = (incoming.is_settled(), incoming.bound(point.at) + point.error);
+            let spent = self.settings.root_distance_max.as_seconds_f64();
+            if settled && bound <= self.budget(point.at).distance_s().min(spent) {
+                if let Some(incoming) = self.incoming.take() {
+                    self.estimator = incoming;
+                }
                 self.fed_by = self.followed;
                 self.shown.interrupt();
                 self.last_sample = Some(LastSample { at: ticks, point, residual: 0.0 });

@@ -121,6 +121,8 @@ pub struct Estimator {
     samples: f64,
     /// Seconds on the base line of the last sample taken.
     last: f64,
+    /// Seconds on the base line of the first sample.
+    began: f64,
     /// How many were taken since phase and frequency were last unknown.
     taken: u64,
     prior: Option<Prior>,
@@ -143,6 +145,7 @@ impl Estimator {
             weights: [1.0 / 28.0; HYPOTHESES],
             samples: 0.0,
             last: 0.0,
+            began: 0.0,
             taken: 0,
             prior,
             outliers: 0,
@@ -205,6 +208,7 @@ impl Estimator {
 
     fn begin(&mut self, at: f64, sample: f64) -> Taken {
         self.last = at;
+        self.began = at;
         self.taken = 1;
         for hypothesis in &mut self.hypotheses {
             hypothesis.begin(sample);
@@ -336,11 +340,17 @@ impl Estimator {
     /// The frequency and how far it can be off; none while nothing is known of it.
     #[must_use]
     pub fn rate(&self) -> Option<(f64, f64)> {
-        if self.is_settled() {
-            let estimate = self.estimate(self.last);
-            return Some((estimate.frequency, self.coverage() * estimate.frequency_sd));
+        let known = self.prior.map(|prior| {
+            let walked = prior.noise.wander * sqrt((self.last - self.began).max(0.0));
+            (prior.frequency, COVERAGE * (prior.frequency_sd + walked))
+        });
+        if !self.is_settled() {
+            return known;
         }
-        self.prior.map(|prior| (prior.frequency, COVERAGE * prior.frequency_sd))
+        let estimate = self.estimate(self.last);
+        let found = (estimate.frequency, self.coverage() * estimate.frequency_sd);
+        // A few samples may say less of the frequency than was known before them.
+        Some(known.filter(|known| known.1 < found.1).unwrap_or(found))
     }
 
     /// So many standard deviations bound the error.
@@ -371,3 +381,7 @@ impl Estimator {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "estimator_tests.rs"]
+mod tests;

@@ -25,7 +25,7 @@ pub use label::{
     RATE_ERROR_UNKNOWN_PPB, Witness,
 };
 pub use leap_keeper::{LeapAuthority, LeapKeeper};
-pub use observation::{Exchange, LeapClaim, Observation, Pulse, SOURCES_MAX, Sentence, TimeSample};
+pub use observation::{Exchange, LeapClaim, Observation, Pulse, SOURCES_MAX, Sawtooth, Sentence, TimeSample};
 pub use select::{Candidate, Combined, Kind, Nobody, Rules, Selection, Unusable, Verdict, select};
 pub use shown::Shown;
 pub use state::{Facts, State};

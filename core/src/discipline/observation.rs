@@ -29,7 +29,15 @@ pub struct Pulse {
     pub at: Ticks,
     /// How far `at` can be off, beyond the pulse's own noise: the stamp's bracket and what the operator states.
     pub error: Span,
-    /// What the receiver says of this pulse's quantisation, to be added to its moment (a sawtooth); zero if nothing.
+}
+
+/// A receiver makes its pulses at ticks of its own clock, and says how far the next one is from where it should be (u-blox
+/// TIM-TP): a sawtooth that can be taken off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sawtooth {
+    /// The counter when it said so.
+    pub at: Ticks,
+    /// To be added to the next pulse's moment.
     pub quantisation: Span,
 }
 
@@ -93,6 +101,8 @@ pub enum Observation {
     Pulse(Pulse),
     /// A second was named.
     Sentence(Sentence),
+    /// The next pulse's sawtooth was told.
+    Sawtooth(Sawtooth),
     /// It was that time.
     Time(TimeSample),
     /// A server was asked.
@@ -106,6 +116,7 @@ impl Observation {
         match self {
             Self::Pulse(pulse) => pulse.at,
             Self::Sentence(sentence) => sentence.at,
+            Self::Sawtooth(sawtooth) => sawtooth.at,
             Self::Time(sample) => sample.at,
             Self::Exchange(exchange) => exchange.at,
         }

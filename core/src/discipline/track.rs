@@ -82,6 +82,9 @@ const SILENT_MIN_S: f64 = 3.5;
 const SERVER_PERIODS_SILENT: f64 = 12.0;
 const SERVER_SILENT_MIN_S: f64 = 256.0;
 
+/// A reference clock that was away for so many of its periods begins anew.
+const GAP_PERIODS: f64 = 16.0;
+
 /// The jitter's own estimate: so many samples of a reference clock before it is used for anything.
 const SAMPLES_MIN: u64 = 3;
 
@@ -154,6 +157,11 @@ impl Track {
 
     /// A sample.
     pub(super) fn push(&mut self, point: Point) {
+        let gap = self.last().map_or(0.0, |last| point.at - last.at);
+        // What a reference clock said before it was away is too old to be compared with what it says now.
+        if self.settings.kind.is_reference() && gap > GAP_PERIODS * self.period.max(1.0) {
+            self.taken = 0;
+        }
         let place = usize::try_from(self.taken % KEPT as u64).unwrap_or(0);
         if let Some(kept) = self.points.get_mut(place) {
             *kept = point;

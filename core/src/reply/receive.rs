@@ -13,7 +13,8 @@
 //!
 //! A client's packets all meet one worker, so uniqueness within a worker is what the lookup needs.
 
-use crate::time::{Instant, Tai};
+use crate::time::{Instant, Scale, Tai};
+use core::marker::PhantomData;
 
 /// How many stamps are remembered to tell late arrivals from collisions.
 const RECENT: usize = 256;
@@ -26,9 +27,11 @@ const NUMBER_BITS: u64 = 0xFF;
 
 /// A worker's memory of the receive timestamps that it handed out, in units of 2⁻³² s.
 ///
-/// It works in TAI: a leap second repeats the count of UTC, and would look like a second of collisions.
+/// It works in TAI: a leap second repeats the count of UTC, and would look like a second of collisions. Stamps of a
+/// listener that smears leap seconds are unique in the count that is sent, which repeats nothing, since two that are
+/// unique in TAI may fall together when it runs slower.
 #[derive(Clone, Debug)]
-pub struct ReceiveStamps {
+pub struct ReceiveStamps<S: Scale = Tai> {
     recent: [u64; RECENT],
     oldest: usize,
     newest: u64,
@@ -39,15 +42,16 @@ pub struct ReceiveStamps {
     late: u64,
     generation: Option<u32>,
     moved: u64,
+    scale: PhantomData<S>,
 }
 
-impl Default for ReceiveStamps {
+impl<S: Scale> Default for ReceiveStamps<S> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl ReceiveStamps {
+impl<S: Scale> ReceiveStamps<S> {
     /// Nothing handed out yet.
     #[must_use]
     pub const fn new() -> Self {
@@ -60,13 +64,14 @@ impl ReceiveStamps {
             late: 0,
             generation: None,
             moved: 0,
+            scale: PhantomData,
         }
     }
 
     /// The stamp for a packet that arrived at `arrival`: that moment, rounded to an odd count of 2⁻³² s, or the
     /// next free one. `generation` is the snapshot's: across a step of the served clock there is no order.
     #[inline]
-    pub fn hand_out(&mut self, arrival: Instant<Tai>, generation: u32) -> Instant<Tai> {
+    pub fn hand_out(&mut self, arrival: Instant<S>, generation: u32) -> Instant<S> {
         let wanted = units(arrival) | 1;
         if self.generation != Some(generation) {
             self.generation = Some(generation);
@@ -119,19 +124,19 @@ impl ReceiveStamps {
     }
 }
 
-/// TAI in units of 2⁻³² s, modulo 2⁶⁴.
+/// In units of 2⁻³² s, modulo 2⁶⁴.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "differences modulo 2^64 are what count"
 )]
-const fn units(moment: Instant<Tai>) -> u64 {
+const fn units<S: Scale>(moment: Instant<S>) -> u64 {
     (moment.raw() >> 32) as u64
 }
 
 /// The instant near `arrival` whose units are `stamp`.
 #[expect(clippy::cast_possible_wrap, reason = "the signed distance modulo 2^64 is the nearest one")]
-const fn arrival_of(stamp: u64, arrival: Instant<Tai>) -> Instant<Tai> {
+const fn arrival_of<S: Scale>(stamp: u64, arrival: Instant<S>) -> Instant<S> {
     let moved = stamp.wrapping_sub(units(arrival)) as i64;
     Instant::from_raw(((arrival.raw() >> 32) + moved as i128) << 32)
 }

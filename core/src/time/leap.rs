@@ -6,7 +6,7 @@
 //! - inserted: at 23:59:60, when the count falls back to that of 23:59:59;
 //! - deleted: at 23:59:59, which becomes 00:00:00.
 
-use super::{Instant, Span, Tai, Utc};
+use super::{Instant, Smear, Span, Tai, Utc};
 
 /// A change of TAI − UTC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,24 +48,51 @@ impl LeapIndicator {
 /// (RFC 8633 §3.7).
 const ONE_DAY: Span = Span::from_seconds(86_400);
 
+/// A window keeps a leap second for this long after it: to the end of the longest smear.
+const KEPT: Span = Span::from_seconds(86_401);
+const _: () = assert!(2 * (KEPT.raw() - (1 << 64)) == Smear::LENGTH_MAX.raw());
+
 /// TAI − UTC around now: what the snapshot carries so that a reply needs no table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LeapWindow {
     /// TAI − UTC until `next`, in seconds.
     pub offset_s: i32,
-    /// The next change, where one is known.
+    /// The next change, where one is known; or the last, for a day after it, since it may still be smeared.
     pub next: Option<Leap>,
 }
 
 impl LeapWindow {
+    /// TAI − UTC at `tai`, in seconds.
+    #[must_use]
+    pub fn offset_at(&self, tai: Instant<Tai>) -> i32 {
+        match self.next {
+            Some(next) if tai >= next.at => next.offset_after_s,
+            _ => self.offset_s,
+        }
+    }
+
+    /// The change that is still to come at `tai`, where one is known.
+    #[must_use]
+    pub fn coming(&self, tai: Instant<Tai>) -> Option<Leap> {
+        self.next.filter(|next| tai < next.at)
+    }
+
     /// The count of UTC at `tai`.
     #[must_use]
     pub fn utc(&self, tai: Instant<Tai>) -> Instant<Utc> {
-        let offset_s = match self.next {
-            Some(next) if tai >= next.at => next.offset_after_s,
-            _ => self.offset_s,
-        };
-        tai.recount(-i64::from(offset_s))
+        tai.recount(-i64::from(self.offset_at(tai)))
+    }
+
+    /// The last moment up to `now` that a count of UTC stands for.
+    #[must_use]
+    pub fn tai_before(&self, now: Instant<Tai>, utc: Instant<Utc>) -> Instant<Tai> {
+        let late: Instant<Tai> = utc.recount(i64::from(self.offset_at(now)));
+        let early: Instant<Tai> = utc.recount(i64::from(self.offset_s));
+        match self.next {
+            // In an inserted second the later of two may still lie ahead.
+            Some(next) if late < next.at || (late > now && early < next.at) => early,
+            _ => late,
+        }
     }
 
     /// What to announce at `tai`: nothing but on the day before the change and during an inserted second.
@@ -253,12 +280,16 @@ impl LeapTable {
         }
     }
 
-    /// What the snapshot needs to know at `tai`: the offset and the next change, a leap second still in progress
-    /// counting as next.
+    /// What the snapshot needs to know at `tai`: the offset and the next change. A leap second still in progress counts
+    /// as next, and so does one that is over for as long as it may be smeared, unless another has to be announced.
     #[must_use]
     pub fn window(&self, tai: Instant<Tai>) -> LeapWindow {
         let just_before = tai - Span::from_seconds(1);
-        let next = self.known().iter().copied().find(|leap| leap.at > just_before);
+        let coming = self.known().iter().copied().find(|leap| leap.at > just_before);
+        let over = self.known().iter().copied().rev().find(|leap| leap.at <= just_before);
+        let next = over
+            .filter(|over| tai - over.at < KEPT && coming.is_none_or(|leap| tai < leap.at - ONE_DAY))
+            .or(coming);
         let offset_s = match next {
             Some(next) => self.offset_at(next.at - Span::from_raw(1)),
             None => self.offset_at(tai),

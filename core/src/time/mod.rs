@@ -5,7 +5,8 @@
 //! | [`Ticks`] | a reading of the machine's counter; wraps, has no order | one tick |
 //! | [`Instant<Tai>`](Instant) | reference time: continuous, what the clock disciplines | 2⁻⁶⁴ s since 1970 TAI |
 //! | [`Instant<Utc>`](Instant) | civil time as POSIX and NTP count it: a leap second repeats or is skipped | 2⁻⁶⁴ s since 1970 |
-//! | [`Span`] | a difference of two instants of one scale; saturates | 2⁻⁶⁴ s |
+//! | [`Instant<Smeared>`](Instant) | civil time with leap seconds spread: for the listeners that are told to | 2⁻⁶⁴ s since 1970 |
+| [`Span`] | a difference of two instants of one scale; saturates | 2⁻⁶⁴ s |
 //! | [`NtpTimestamp`] | 64 bits on the wire; wraps every 136 years, has no order | 2⁻³² s |
 //! | [`NtpShort`] | root delay and dispersion on the wire | 2⁻¹⁶ s |
 //! | [`Line`] | reference time as a function of the counter | [`Rate`]: 2⁻⁸⁸ s a tick |
@@ -17,12 +18,14 @@ mod instant;
 mod leap;
 mod line;
 mod ntp;
+mod smear;
 mod stamp;
 
 pub use instant::{Instant, Scale, Span, Tai, Utc};
 pub use leap::{Leap, LeapFault, LeapIndicator, LeapTable, LeapWindow, TaiOf, is_last_of_month};
 pub use line::{Line, Rate, Ticks};
 pub use ntp::{NtpShort, NtpTimestamp, UNIX_TO_NTP_S};
+pub use smear::{Smear, Smeared};
 pub use stamp::{ClockReading, Stamp, StampClock, StampConverter, StampFault};
 
 /// When this program was built: the pivot of NTP's eras and the earliest time that can be believed.

@@ -5,6 +5,7 @@ use super::{Clock, Followed};
 use crate::discipline::state::{Facts, State};
 use crate::discipline::track::SourceKind;
 use crate::snapshot::{Growth, STRATUM_UNSYNCHRONISED, Snapshot};
+use libm::fabs;
 use crate::time::{LeapWindow, NtpShort, NtpTimestamp, Span, Ticks};
 
 /// A snapshot holds for this long: past it replies say "unsynchronised", whatever became of the writer.
@@ -40,9 +41,24 @@ impl Clock {
             return Budget { filter_s: UNKNOWN_S, shown_s: 0.0, source_s: 0.0 };
         }
         let filter_s = self.estimator.bound(at);
+        if let Some(agreed_s) = self.agreed_distance(at).filter(|_| self.fed_by == Followed::Network) {
+            // However few samples there are: the servers that agree say where the truth is.
+            let source_s = self.last_sample.map_or(0.0, |last| last.point.error);
+            if agreed_s < filter_s + source_s {
+                return Budget { filter_s: 0.0, shown_s: 0.0, source_s: agreed_s };
+            }
+        }
         let beyond = self.shown.factor(at - self.estimator.last()) - 1.0;
         let source_s = self.last_sample.map_or(0.0, |last| last.point.error);
         Budget { filter_s, shown_s: beyond * filter_s, source_s }
+    }
+
+    /// How far the clock can be from the furthest moment that the servers allow.
+    fn agreed_distance(&self, at: f64) -> Option<f64> {
+        let combined = self.selection.combined?;
+        let apart = fabs(self.estimator.estimate(self.selected_at).phase - combined.offset_s);
+        let (_, rate_error) = self.rate_known();
+        Some(apart + combined.distance_s + (at - self.selected_at).max(0.0) * rate_error)
     }
 
     /// Looks at who still speaks, steps the state, and says what may be served from `now` on.

@@ -41,6 +41,7 @@ impl Clock {
             Some(source) => Followed::Reference(source),
         };
         self.selection = selection;
+        self.selected_at = at;
         if self.is_too_early(now) {
             self.followed = Followed::Nobody;
             return;

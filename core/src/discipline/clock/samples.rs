@@ -3,7 +3,7 @@
 use super::numbers::{seconds_on, span_of};
 use super::{Clock, Event, Followed, Why};
 use crate::discipline::label::{Claim, Interval, Label, Labelled, Need, Witness};
-use crate::discipline::observation::{Exchange, Observation, Pulse, Sentence, TimeSample};
+use crate::discipline::observation::{Exchange, Observation, Pulse, Sawtooth, Sentence, TimeSample};
 use crate::discipline::state::State;
 use crate::discipline::track::SourceKind;
 use crate::refclock::{later_by_weeks, weeks_missing, weeks_off};
@@ -45,6 +45,9 @@ pub(super) type Sample = (Ticks, Instant<Tai>, Span);
 /// So many pulses that wait for their second are kept.
 const UNLABELLED_MAX: usize = 8;
 
+/// A receiver tells a pulse's sawtooth within the second before it.
+const TOLD_BEFORE_MAX: Span = Span::from_nanos(1_200_000_000);
+
 /// So many pulses in a row where no second begins contradict the clock.
 const STRAYS_MAX: u32 = 3;
 
@@ -75,13 +78,37 @@ impl Clock {
         let (at, tai, error) = match observation {
             Observation::Pulse(pulse) => self.pulse(source, pulse)?,
             Observation::Sentence(sentence) => self.sentence(source, sentence)?,
+            Observation::Sawtooth(sawtooth) => {
+                self.sawtooth(source, *sawtooth);
+                return None;
+            }
             Observation::Time(sample) => self.time(source, sample)?,
             Observation::Exchange(exchange) => self.exchange(source, exchange),
         };
         Some((at, tai + settings.correction, error + settings.error))
     }
 
+    /// A receiver has told the sawtooth of the next pulse: of every source whose seconds it may name.
+    fn sawtooth(&mut self, source: usize, sawtooth: Sawtooth) {
+        for (kept, track) in self.sawteeth.iter_mut().zip(&self.tracks) {
+            if track.settings.kind == SourceKind::Pulse && track.settings.named_by >> source & 1 != 0 {
+                *kept = Some(sawtooth);
+            }
+        }
+    }
+
+    /// What was told of the quantisation of the pulse at `at`.
+    fn quantisation(&mut self, source: usize, at: Ticks) -> Span {
+        let told = self.sawteeth.get_mut(source).and_then(Option::take);
+        let before = |told: &Sawtooth| {
+            let ago = self.settings.rate.span_of(at.since(told.at));
+            ago >= Span::ZERO && ago < TOLD_BEFORE_MAX
+        };
+        told.filter(before).map_or(Span::ZERO, |told| told.quantisation)
+    }
+
     fn pulse(&mut self, source: usize, pulse: &Pulse) -> Option<Sample> {
+        let quantisation = self.quantisation(source, pulse.at);
         self.tell_labeller(source, pulse.at);
         let labeller = self.labellers.get_mut(source)?;
         let Labelled { label, contradicted } = labeller.pulse(pulse.at);
@@ -116,7 +143,7 @@ impl Clock {
             return None;
         };
         *self.labelled.get_mut(source)? = Some((pulse.at, second));
-        Some((pulse.at, second - pulse.quantisation, pulse.error))
+        Some((pulse.at, second - quantisation, pulse.error))
     }
 
     /// Pulses of the source that is followed come elsewhere: one may be noise, three in a row say that the counter or the
@@ -153,7 +180,7 @@ impl Clock {
             let seconds = i64::try_from(seconds).ok().filter(|seconds| (1..=BACK_S_MAX).contains(seconds))?;
             let off = ago - Span::from_seconds(seconds);
             let near = off.abs() < Span::from_nanos(seconds.saturating_mul(1_000_000));
-            near.then(|| (pulse.at, tai - Span::from_seconds(seconds) - pulse.quantisation, error))
+            near.then(|| (pulse.at, tai - Span::from_seconds(seconds), error))
         })
     }
 
@@ -238,8 +265,9 @@ impl Clock {
         if let Some(stated) = stated {
             return (stated, Span::ZERO);
         }
+        let by_reference = matches!(self.fed_by, Followed::Reference(_));
         let by_itself = self.fed_by == Followed::Reference(source);
-        let served = self.line(at).filter(|_| self.state == State::Locked && !by_itself);
+        let served = self.line(at).filter(|_| self.state == State::Locked && by_reference && !by_itself);
         let Some(learnt) = self.delays.get_mut(source) else { return (DELAY_UNKNOWN, DELAY_UNKNOWN) };
         if let Some(served) = served {
             let delay_s = (served.origin - named).as_seconds_f64();
