@@ -21,7 +21,7 @@ pub use report::{SourceReport, Tracking};
 use samples::{Learnt, Sample, Unlabelled};
 pub use settings::{ClockSettings, Saved};
 
-use super::estimator::{Estimator, Noise, Prior, Taken};
+use super::estimator::{Estimator, Prior, Taken};
 use super::label::{Labeller, Need, RATE_ERROR_UNKNOWN_PPB};
 use super::leap_keeper::LeapKeeper;
 use super::observation::{Observation, SOURCES_MAX, Sawtooth};
@@ -29,6 +29,7 @@ use super::select::{Candidate, Rules, Selection, select};
 use super::shown::Shown;
 use super::state::{Facts, State};
 use super::track::{Point, SourceKind, Track};
+use crate::snapshot::STRATUM_UNSYNCHRONISED;
 use crate::time::{Instant, Line, Span, Tai, Ticks};
 use libm::fabs;
 
@@ -37,6 +38,9 @@ const BASE_APART_MAX: f64 = 1024.0;
 
 /// A contradiction by less than this share of what is advertised is a matter for the filter, not for clients.
 const CONTRADICTING_SHARE: f64 = 0.5;
+
+/// Without a sample for so long, s, the clock was in holdover.
+const ALONE_S: f64 = 60.0;
 
 const NO_RULES: Rules = Rules { agree_min: 1, distance_max_s: 0.0, followed_max_s: 0.0, current: None };
 
@@ -55,8 +59,17 @@ pub enum Followed {
 #[derive(Clone, Copy, Debug)]
 struct LastSample {
     at: Ticks,
-    point: Point,
     residual: f64,
+    /// Whose it was: what replies say while the clock is made from it.
+    origin: Origin,
+}
+
+/// What replies say of the source that the clock was made from.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    stratum: u8,
+    reference_id: [u8; 4],
+    root_delay: Span,
 }
 
 /// The served clock over all its sources.
@@ -82,6 +95,10 @@ pub struct Clock {
     unlabelled: [Unlabelled; SOURCES_MAX],
     candidates: [Candidate; SOURCES_MAX],
     leaps: LeapKeeper,
+    /// The latest moment that was seen.
+    now: Ticks,
+    /// What the oscillator was like while the clock was last locked, and when that was; from the last run at first.
+    oscillator: Option<(Prior, Ticks)>,
     /// When the first word came.
     begun: Option<Ticks>,
     /// Phases are counted from this line; none before the first sample.
@@ -103,6 +120,8 @@ pub struct Clock {
     contradictions: u32,
     generation: u32,
     last_sample: Option<LastSample>,
+    /// The part of the samples' error that averaging doesn't remove, as far as it still is in the clock, s.
+    source_error: f64,
     rms_residual: f64,
     outliers: u64,
     events: Events,
@@ -131,6 +150,8 @@ impl Clock {
             unlabelled: [Unlabelled::NONE; SOURCES_MAX],
             candidates: [NO_CANDIDATE; SOURCES_MAX],
             leaps: LeapKeeper::new(settings.leaps.clone(), settings.leaps_complete_until),
+            now: Ticks::from_bits(0),
+            oscillator: None,
             begun: None,
             base: None,
             estimator: Estimator::new(prior),
@@ -146,6 +167,7 @@ impl Clock {
             contradictions: 0,
             generation: 0,
             last_sample: None,
+            source_error: 0.0,
             rms_residual: 0.0,
             outliers: 0,
             events: Events::new(),
@@ -162,13 +184,13 @@ impl Clock {
 
     /// Takes what a source has observed.
     pub fn observe(&mut self, source: usize, observation: &Observation) {
-        self.begun.get_or_insert(observation.at());
+        self.see(observation.at());
         let Some(track) = self.tracks.get_mut(source) else { return };
         if !matches!(observation, Observation::Sawtooth(_)) {
             track.hear(observation, self.settings.rate);
         }
         let Some(sample) = self.sample(source, observation) else { return };
-        for earlier in self.pulses_before(source, &sample) {
+        for earlier in self.pulses_before(source) {
             self.take(source, &earlier);
         }
         self.take(source, &sample);
@@ -185,22 +207,33 @@ impl Clock {
         if let Some(track) = self.tracks.get_mut(source) {
             track.push(point);
         }
-        self.reselect(at);
+        self.reselect(self.now);
         self.follow(source, at);
+    }
+
+    /// Time goes on: what comes late doesn't turn it back.
+    fn see(&mut self, now: Ticks) {
+        if self.begun.is_none() {
+            self.begun = Some(now);
+            self.now = now;
+            self.oscillator = self.settings.saved.map(|saved| (saved.prior(), now));
+        }
+        if now.since(self.now) > 0 {
+            self.now = now;
+        }
     }
 
     /// Another source is followed than before. Its first samples are taken beside the clock that is served, unless that
     /// clock isn't served at all or is contradicted.
-    fn begin_following(&mut self, at: f64, now: Ticks) {
+    fn begin_following(&mut self, at: f64) {
         self.events.push(Event::Follows { followed: self.followed });
         let Some((phase, distance)) = self.followed_phase() else { return };
         if !self.state.is_synchronised() || self.contradicted.is_some() {
             if fabs(phase) > BASE_APART_MAX {
-                self.move_base(now, phase);
+                self.move_base(phase);
             }
-            if self.fed_by != self.followed || !self.estimator.is_settled() {
-                self.estimator = self.beginning();
-                self.fed_by = self.followed;
+            if self.fed_by != self.followed {
+                self.begin_with(self.beginning(), self.followed);
             }
             self.incoming = None;
             return;
@@ -209,9 +242,10 @@ impl Clock {
         let advertised = self.budget(at).distance_s();
         if fabs(phase - served) > advertised + distance {
             self.contradict(at, phase - served, Why::OtherSource);
-            self.estimator = self.beginning();
-            self.fed_by = self.followed;
-            self.incoming = None;
+            if fabs(phase) > BASE_APART_MAX {
+                self.move_base(phase);
+            }
+            self.begin_with(self.beginning(), self.followed);
         } else if self.fed_by == self.followed {
             self.incoming = None;
         } else {
@@ -219,13 +253,18 @@ impl Clock {
         }
     }
 
+    /// The clock is made from other samples from now on.
+    fn begin_with(&mut self, estimator: Estimator, fed_by: Followed) {
+        self.estimator = estimator;
+        self.fed_by = fed_by;
+        self.incoming = None;
+        self.source_error = 0.0;
+        self.generation = self.generation.wrapping_add(1);
+    }
+
     /// An estimator that knows the oscillator and nothing of the phase.
     fn beginning(&self) -> Estimator {
-        // What was never good enough to be served tells nothing of the oscillator.
-        let served = self.state.is_synchronised() || self.state == State::Unsynchronised;
-        if !served || !self.estimator.is_settled() {
-            return Estimator::new(self.settings.saved.map(Saved::prior));
-        }
+        let Some(mut prior) = self.oscillator_now() else { return Estimator::new(None) };
         let (kind, jitter) = match self.followed {
             Followed::Reference(source) => (
                 self.tracks.get(source).map_or(SourceKind::Network, |track| track.settings.kind),
@@ -236,12 +275,12 @@ impl Clock {
             }
             Followed::Nobody => (SourceKind::Network, 0.0),
         };
-        let estimate = self.estimator.estimate(self.estimator.last());
-        let wander = self.estimator.noise().wander;
-        // The scatter of a few samples may be small by chance.
-        let noise = Noise { jitter: jitter.max(0.1 * kind.jitter()), wander, samples: 2.0 };
-        let frequency_sd = estimate.frequency_sd.max(wander);
-        Estimator::new(Some(Prior { frequency: estimate.frequency, frequency_sd, noise }))
+        // The noise was that of what was followed then; the scatter of a few samples may be small by chance.
+        if self.state != State::Cold {
+            prior.noise.jitter = jitter.max(0.1 * kind.jitter());
+            prior.noise.samples = 2.0;
+        }
+        Estimator::new(Some(prior))
     }
 
     /// Moves the clock by a sample of a source that is followed.
@@ -266,17 +305,20 @@ impl Clock {
             let spent = self.settings.root_distance_max.as_seconds_f64();
             if settled && bound <= self.budget(point.at).distance_s().min(spent) {
                 if let Some(incoming) = self.incoming.take() {
-                    self.estimator = incoming;
+                    self.begin_with(incoming, self.followed);
                 }
-                self.fed_by = self.followed;
                 self.shown.interrupt();
-                self.last_sample = Some(LastSample { at: ticks, point, residual: 0.0 });
+                self.source_error = point.error;
+                self.last_sample = Some(LastSample { at: ticks, residual: 0.0, origin: self.origin(source) });
             }
             return;
         }
         match self.estimator.take(point.at, point.phase) {
             Taken::Used(residual) => {
-                self.last_sample = Some(LastSample { at: ticks, point, residual });
+                self.last_sample = Some(LastSample { at: ticks, residual, origin: self.origin(source) });
+                // Earlier samples are in the estimate for a while after better ones have come.
+                self.source_error =
+                    point.error.max(self.source_error + (point.error - self.source_error) / 16.0);
                 self.rms_residual += (residual * residual - self.rms_residual) / 64.0;
                 if self.state == State::Locked {
                     self.shown.note(point.at, &self.estimator);
@@ -288,20 +330,50 @@ impl Clock {
         }
     }
 
+    /// What replies say while the clock is made from a source.
+    fn origin(&self, source: usize) -> Origin {
+        let Some(track) = self.tracks.get(source) else {
+            return Origin { stratum: STRATUM_UNSYNCHRONISED, reference_id: [0; 4], root_delay: Span::ZERO };
+        };
+        // Of the servers that are averaged the one that was selected first speaks for all.
+        let speaker = match self.followed {
+            Followed::Network => {
+                self.selection.followed.and_then(|peer| self.tracks.get(peer)).unwrap_or(track)
+            }
+            Followed::Reference(_) | Followed::Nobody => track,
+        };
+        let stratum = match speaker.settings.kind {
+            SourceKind::Pulse | SourceKind::Receiver | SourceKind::Sampled => 1,
+            SourceKind::Network => {
+                speaker.exchange.map_or(STRATUM_UNSYNCHRONISED, |exchange| exchange.stratum + 1)
+            }
+            SourceKind::Machine => speaker.settings.stratum + 1,
+        };
+        Origin {
+            stratum: stratum.min(STRATUM_UNSYNCHRONISED),
+            reference_id: speaker.settings.reference_id,
+            root_delay: speaker.exchange.map_or(Span::ZERO, |exchange| exchange.delay + exchange.root_delay),
+        }
+    }
+
     /// The samples contradict the clock: by little, and it is found anew beside the one that is served; or by so much
     /// that the served one can't be believed any more.
     fn begin_anew(&mut self, point: Point, error: f64) {
         let mut anew = self.estimator.anew();
         anew.take(point.at, point.phase);
         let advertised = self.budget(point.at).distance_s();
-        if self.state.is_synchronised() && fabs(error) < CONTRADICTING_SHARE * advertised {
+        // After a long time without a sample an error that was admitted is none.
+        let alone = point.at - self.estimator.last() > ALONE_S;
+        let share = if alone { 1.0 } else { CONTRADICTING_SHARE };
+        if self.state.is_synchronised() && fabs(error) < share * advertised {
             self.incoming = Some(anew);
             return;
         }
         if self.state.is_synchronised() {
             self.contradict(point.at, error, Why::Samples);
         }
-        self.estimator = anew;
+        self.begin_with(anew, self.fed_by);
+        self.source_error = point.error;
     }
 
     fn contradict(&mut self, at: f64, by_s: f64, why: Why) {
@@ -309,7 +381,6 @@ impl Clock {
         self.events.push(Event::Contradicted { by_s, advertised_s, why });
         self.contradicted = Some(why);
         self.contradictions = self.contradictions.saturating_add(1);
-        self.generation = self.generation.wrapping_add(1);
         self.shown.interrupt();
         for (source, labeller) in self.labellers.iter_mut().enumerate() {
             // What the served clock has vouched for itself.
@@ -317,7 +388,7 @@ impl Clock {
         }
     }
 
-    fn move_base(&mut self, now: Ticks, phase: f64) {
+    fn move_base(&mut self, phase: f64) {
         let Some(base) = &mut self.base else { return };
         // To the nanosecond is near enough: what matters is that both sides move by the same.
         let shift = Span::from_nanos(nanos_of(phase));
@@ -331,7 +402,6 @@ impl Clock {
         for candidate in &mut self.candidates {
             candidate.offset_s -= shift;
         }
-        let _ = now;
     }
 
     /// Where reference time is at `now`, as it is served.
@@ -362,9 +432,6 @@ impl Clock {
             None if !facts.within => Why::Budget,
             None => Why::Samples,
         };
-        if next == State::Locked && self.state == State::Acquiring && self.generation == 0 {
-            self.generation = 1;
-        }
         if next != State::Locked {
             self.shown.interrupt();
         }

@@ -23,8 +23,26 @@ const RATIO_STEP: f64 = 0.5;
 /// The samples of about so long ago count for a third in the choice among hypotheses.
 const MEMORY_SAMPLES: f64 = 16_384.0;
 
-/// What is known of the noise counts for at most so many samples after a contradiction, which may have come from it.
-const MEMORY_AFTER_CONTRADICTION: f64 = 64.0;
+/// What was known of the noise before counts for at most so many samples, and for a few only after a contradiction, which may
+/// have come from it.
+const MEMORY_OF_PRIOR: f64 = 64.0;
+const MEMORY_AFTER_CONTRADICTION: f64 = 3.0;
+
+/// So many samples are taken as they are, whatever the noise was known to be.
+const UNGATED: u64 = 8;
+
+/// The latest so many samples tell whether the noise has grown of late, and whether it is one-sided.
+const LATELY: f64 = 64.0;
+
+/// Noise of a normal distribution seems this skewed at most by chance.
+const SKEW_BY_CHANCE: f64 = 0.8;
+
+/// What the mean of one-sided noise is off, in its standard deviations a unit of skewness: half for an exponential
+/// distribution, and room to spare.
+const BIAS_OF_SKEW: f64 = 0.6;
+
+/// No reference and no counter tells less than this, s.
+const RESOLUTION: f64 = 1e-9;
 
 /// A sample so many standard deviations from what was foretold isn't noise: one of 1.7 million is.
 const GATE: f64 = 5.0;
@@ -128,6 +146,8 @@ pub struct Estimator {
     prior: Option<Prior>,
     outliers: u32,
     means: [f64; WINDOWS.len()],
+    /// Mean square and mean cube of the normalised errors lately.
+    lately: (f64, f64),
 }
 
 impl Estimator {
@@ -150,6 +170,7 @@ impl Estimator {
             prior,
             outliers: 0,
             means: [0.0; WINDOWS.len()],
+            lately: (1.0, 0.0),
         };
         if let Some(prior) = prior {
             estimator.recall(&prior.noise);
@@ -160,13 +181,13 @@ impl Estimator {
     /// Sets the sums so that they speak for the noise that was known, as strongly as a few samples would.
     fn recall(&mut self, noise: &Noise) {
         let variance = noise.jitter * noise.jitter;
-        self.samples = noise.samples.clamp(1.0, MEMORY_AFTER_CONTRADICTION);
+        self.samples = noise.samples.clamp(1.0, MEMORY_OF_PRIOR);
         let known = log((noise.wander / noise.jitter).clamp(1e-12, RATIO_MAX));
         for hypothesis in &mut self.hypotheses {
             // A ratio that is wrong by a factor of 4 costs as much as a standard deviation, if it was known well.
             let apart = (log(hypothesis.growth) / 2.0 - known) / log(4.0);
             hypothesis.squares = self.samples * variance;
-            hypothesis.log_variances = apart * apart * self.samples / MEMORY_AFTER_CONTRADICTION;
+            hypothesis.log_variances = apart * apart * self.samples / MEMORY_OF_PRIOR;
         }
         self.weigh();
     }
@@ -184,7 +205,7 @@ impl Estimator {
         let error = sample - foretold.phase;
         let jitter = self.jitter_variance();
         let sd = sqrt(foretold.phase_sd * foretold.phase_sd + jitter);
-        let known = self.samples >= 2.0;
+        let known = self.samples >= 2.0 && self.taken >= UNGATED;
         // What has grown between samples is in the estimate's own deviation already.
         if known && fabs(error) > GATE * self.widening() * sd {
             self.outliers = self.outliers.saturating_add(1);
@@ -192,12 +213,18 @@ impl Estimator {
             return if contradicted { Taken::Contradiction(error) } else { Taken::Outlier(error) };
         }
         self.outliers = 0;
-        if known && self.is_drifting(error / sd) {
-            return Taken::Contradiction(error);
+        // Before the noise is known, errors aren't white.
+        if known && let Some(mean) = self.drift(error / sd) {
+            let drifted = mean * sd;
+            return Taken::Contradiction(if fabs(drifted) < fabs(error) { drifted } else { error });
+        }
+        if known {
+            self.note_lately(error / sd);
         }
         self.last = at;
         self.taken += 1;
-        let keep = 1.0 - 1.0 / MEMORY_SAMPLES;
+        // What came first is forgotten soon: it may have been taken ungated.
+        let keep = 1.0 - 1.0 / count(self.taken).clamp(8.0, MEMORY_SAMPLES);
         self.samples = self.samples * keep + 1.0;
         for hypothesis in &mut self.hypotheses {
             hypothesis.take(seconds, sample, keep);
@@ -234,6 +261,7 @@ impl Estimator {
     #[must_use]
     pub fn anew(&self) -> Self {
         let mut anew = Self { taken: 0, prior: None, outliers: 0, means: [0.0; WINDOWS.len()], ..*self };
+        anew.lately = (1.0, 0.0);
         let scale = MEMORY_AFTER_CONTRADICTION / self.samples.max(MEMORY_AFTER_CONTRADICTION);
         anew.samples *= scale;
         for hypothesis in &mut anew.hypotheses {
@@ -244,23 +272,40 @@ impl Estimator {
         anew
     }
 
-    /// Whether the errors have one sign for too long, for one of the windows.
-    fn is_drifting(&mut self, normalised: f64) -> bool {
-        let mut drifting = false;
+    /// What the errors' mean is, in standard deviations of one, where they have had one sign for too long for white noise.
+    fn drift(&mut self, normalised: f64) -> Option<f64> {
+        let mut drift = None;
         for (mean, window) in self.means.iter_mut().zip(WINDOWS) {
             let share = 1.0 / window;
             *mean += share * (normalised - *mean);
-            drifting |= fabs(*mean) > WINDOW_GATE * sqrt(share / (2.0 - share));
+            if fabs(*mean) > WINDOW_GATE * sqrt(share / (2.0 - share)) {
+                drift = drift.or(Some(*mean));
+            }
         }
-        // Before the filter has settled, errors aren't white.
-        drifting && self.taken > 8
+        drift
+    }
+
+    fn note_lately(&mut self, normalised: f64) {
+        let square = normalised * normalised;
+        self.lately.0 += (square - self.lately.0) / LATELY;
+        self.lately.1 += (square * normalised - self.lately.1) / LATELY;
+    }
+
+    /// By how much noise is larger than was long known, at least 1, and how far one-sided noise moves its mean, in standard
+    /// deviations.
+    fn lately(&self) -> (f64, f64) {
+        let (square, cube) = self.lately;
+        let larger = sqrt(square.max(1.0));
+        let skewness = fabs(cube) / (larger * larger * larger);
+        let bias = if skewness > SKEW_BY_CHANCE { BIAS_OF_SKEW * skewness.min(2.0) } else { 0.0 };
+        (larger, bias)
     }
 
     fn weigh(&mut self) {
         let samples = self.samples.max(1.0);
         let mut best = f64::NEG_INFINITY;
         for (weight, hypothesis) in self.weights.iter_mut().zip(&self.hypotheses) {
-            let variance = (hypothesis.squares / samples).max(f64::MIN_POSITIVE);
+            let variance = (hypothesis.squares / samples).max(RESOLUTION * RESOLUTION);
             *weight = -0.5 * (hypothesis.log_variances + samples * log(variance));
             best = best.max(*weight);
         }
@@ -276,7 +321,7 @@ impl Estimator {
 
     fn jitter_variance(&self) -> f64 {
         let weighted = self.weights.iter().zip(&self.hypotheses).map(|(weight, each)| weight * each.squares);
-        weighted.sum::<f64>() / self.samples.max(1.0)
+        (weighted.sum::<f64>() / self.samples.max(1.0)).max(RESOLUTION * RESOLUTION)
     }
 
     /// The clock at `at` seconds of the base line.
@@ -328,13 +373,16 @@ impl Estimator {
         let plausible = PLAUSIBLE * self.weights.iter().copied().fold(0.0, f64::max);
         let samples = self.samples.max(1.0);
         let bounds = self.weights.iter().zip(&self.hypotheses).filter(|&(&weight, _)| weight >= plausible);
+        let (larger, bias) = self.lately();
+        let bias = bias * sqrt(self.jitter_variance());
         let bounds = bounds.map(|(_, hypothesis)| {
             let mut then = *hypothesis;
             then.advance(ahead.max(0.0));
             let apart = hypothesis.phase + hypothesis.frequency * ahead - phase;
-            fabs(apart) + self.coverage() * sqrt(then.phase_variance * hypothesis.squares / samples)
+            let jitter = (hypothesis.squares / samples).max(RESOLUTION * RESOLUTION);
+            fabs(apart) + self.coverage() * larger * sqrt(then.phase_variance * jitter)
         });
-        bounds.fold(0.0, f64::max)
+        bias + bounds.fold(0.0, f64::max)
     }
 
     /// The frequency and how far it can be off; none while nothing is known of it.
@@ -380,6 +428,12 @@ impl Estimator {
             hypothesis.phase -= shift;
         }
     }
+}
+
+/// A count as a double; exact up to 2⁵³.
+#[expect(clippy::cast_precision_loss, reason = "samples are far fewer")]
+const fn count(samples: u64) -> f64 {
+    samples as f64
 }
 
 #[cfg(test)]

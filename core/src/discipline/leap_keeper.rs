@@ -63,12 +63,14 @@ impl LeapKeeper {
         let day = self.table.utc(now).unix_seconds().div_euclid(DAY_S);
         let (authority, claim) = self.believed(now, receivers, servers);
         self.authority = authority;
-        let seconds = match claim {
-            LeapClaim::Unknown | LeapClaim::None => 0,
-            LeapClaim::Insert => 1,
-            LeapClaim::Delete => -1,
+        let ends_month = is_last_of_month(day);
+        self.armed = match claim {
+            // Silence takes nothing back.
+            LeapClaim::Unknown if authority != LeapAuthority::File => self.armed.filter(|&(on, _)| on == day + 1),
+            LeapClaim::Unknown | LeapClaim::None => None,
+            LeapClaim::Insert => ends_month.then_some((day + 1, 1)),
+            LeapClaim::Delete => ends_month.then_some((day + 1, -1)),
         };
-        self.armed = (seconds != 0 && is_last_of_month(day)).then_some((day + 1, seconds));
     }
 
     fn believed(&self, now: Instant<Tai>, receivers: u16, servers: u16) -> (LeapAuthority, LeapClaim) {

@@ -44,6 +44,8 @@ pub struct Candidate {
     pub jitter_s: f64,
     /// Whether the operator prefers it to others of its rank.
     pub prefer: bool,
+    /// Whether it votes and no more: something better is made from it, or the clock is better than it.
+    pub only_votes: bool,
     /// Why it can't be used, if so.
     pub unusable: Option<Unusable>,
 }
@@ -192,8 +194,10 @@ fn count(candidates: &[Candidate], verdicts: &[Verdict], such: impl Fn(&Candidat
 /// Chooses among those who agree.
 fn follow(selection: &mut Selection, candidates: &[Candidate], rules: &Rules) {
     for (candidate, verdict) in candidates.iter().zip(&mut selection.verdicts) {
-        let Candidate { distance_s, .. } = *candidate;
-        if *verdict == Verdict::Agrees && distance_s > rules.followed_max_s {
+        let Candidate { distance_s, only_votes, .. } = *candidate;
+        if *verdict == Verdict::Agrees && only_votes {
+            *verdict = Verdict::Votes;
+        } else if *verdict == Verdict::Agrees && distance_s > rules.followed_max_s {
             *verdict = Verdict::TooDistant { distance_s, most_s: rules.followed_max_s };
         }
     }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use std::vec::Vec;
 
 fn candidate(kind: Kind, offset_s: f64, distance_s: f64) -> Candidate {
-    Candidate { kind, offset_s, distance_s, jitter_s: 1e-6, prefer: false, unusable: None }
+    Candidate { kind, offset_s, distance_s, jitter_s: 1e-6, prefer: false, only_votes: false, unusable: None }
 }
 fn server(offset_s: f64, distance_s: f64) -> Candidate {
     candidate(Kind::Network, offset_s, distance_s)

@@ -2,21 +2,31 @@
 //!
 //! While the clock is locked, forecasts run: at each of twelve spans, from a minute to a day and a half, what the
 //! filter foretells is kept, with how far it expects to be off, and compared with the clock when the span is over.
-//! In holdover the error is then taken for as many times larger than the filter says as its forecasts over such spans
-//! have been: temperature over a day, ageing, and what else is no random walk.
+//! In holdover the error may then be some times as large as the worst of its forecasts over such spans was: temperature
+//! over a day, ageing, and what else is no random walk.
 
 use super::estimator::Estimator;
-use libm::sqrt;
+use libm::{fabs, sqrt};
 
 /// The shortest span, s; each is twice the one before.
 const SPAN_MIN: f64 = 64.0;
 const SPANS: usize = 12;
 
-/// Forecasts over a span of which the mean is taken: the latest so many, about.
-const REMEMBERED: f64 = 16.0;
+/// With each forecast the worst of a span so far counts this much less, if it isn't worse.
+const KEPT: f64 = 0.97;
 
-/// The mean begins as if so many forecasts had been just as far off as was expected.
-const EXPECTED: f64 = 4.0;
+/// Forecasts so many are remembered as such; it matters only whether there was one.
+const COUNT_MAX: f64 = 16.0;
+
+/// An error may be so many times as large as the worst that was seen over such a span.
+const BEYOND_WORST: f64 = 3.0;
+
+/// Beyond the longest span that was ever over, what isn't a random walk grows against what is by the root of the span.
+const SPANS_LOOKED_AT: usize = 2;
+
+/// Nobody knows what a day does to an oscillator that wasn't watched for one: its frequency may depart by this.
+const UNSEEN_DAY: f64 = 3e-8;
+const DAY_SEEN_S: f64 = 65_536.0;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Forecast {
@@ -30,8 +40,8 @@ struct Forecast {
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Span {
     running: Option<Forecast>,
-    /// Mean of the squares of how many times further off than expected forecasts were.
-    mean_square: f64,
+    /// The most that forecasts were off, in what was expected of them, forgetting slowly.
+    worst: f64,
     count: f64,
 }
 
@@ -45,16 +55,16 @@ impl Shown {
     /// Nothing was shown yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { spans: [Span { running: None, mean_square: 1.0, count: EXPECTED }; SPANS] }
+        Self { spans: [Span { running: None, worst: 0.0, count: 0.0 }; SPANS] }
     }
 
-    /// As it was kept: the mean squares and counts of each span.
+    /// As it was kept: the worst and the count of each span.
     #[must_use]
     pub fn kept(kept: &[(f64, f64); SPANS]) -> Self {
         let mut shown = Self::new();
-        for (span, &(mean_square, count)) in shown.spans.iter_mut().zip(kept) {
-            if mean_square.is_finite() && mean_square >= 0.0 && (EXPECTED..=REMEMBERED).contains(&count) {
-                (span.mean_square, span.count) = (mean_square, count);
+        for (span, &(worst, count)) in shown.spans.iter_mut().zip(kept) {
+            if worst.is_finite() && worst >= 0.0 && (0.0..=COUNT_MAX).contains(&count) {
+                (span.worst, span.count) = (worst, count);
             }
         }
         shown
@@ -63,7 +73,7 @@ impl Shown {
     /// To be kept.
     #[must_use]
     pub fn to_keep(&self) -> [(f64, f64); SPANS] {
-        self.spans.map(|span| (span.mean_square, span.count))
+        self.spans.map(|span| (span.worst, span.count))
     }
 
     /// Notes the clock at `at` seconds of the base line, locked and just corrected.
@@ -71,12 +81,13 @@ impl Shown {
         let mut length = SPAN_MIN;
         for span in &mut self.spans {
             let due = span.running.filter(|forecast| at - forecast.at >= length);
-            if let Some(forecast) = due {
+            // One that is overdue was over another span.
+            if let Some(forecast) = due.filter(|forecast| at - forecast.at < 1.25 * length) {
                 let passed = at - forecast.at;
                 let now = clock.estimate(at);
                 let error = now.phase - forecast.phase - forecast.frequency * passed;
-                span.count = (span.count + 1.0).min(REMEMBERED);
-                span.mean_square += (error * error / forecast.variance - span.mean_square) / span.count;
+                span.count = (span.count + 1.0).min(COUNT_MAX);
+                span.worst = (KEPT * span.worst).max(fabs(error) / sqrt(forecast.variance));
             }
             if due.is_some() || span.running.is_none() {
                 let (now, then) = (clock.estimate(at), clock.estimate(at + length));
@@ -101,22 +112,37 @@ impl Shown {
         }
     }
 
-    /// How many times further off than the filter expects a forecast over `ahead` seconds is: 1 or more. Beyond the longest
-    /// span that was ever over, what the longest ones have shown.
+    /// How far off a forecast over `ahead` seconds may be, in standard deviations of the filter, by what was shown.
     #[must_use]
-    pub fn factor(&self, ahead: f64) -> f64 {
+    pub fn deviations(&self, ahead: f64) -> f64 {
         let mut length = SPAN_MIN / 2.0;
-        let mut square: f64 = 1.0;
+        let mut latest = [0.0; SPANS_LOOKED_AT];
         for span in &self.spans {
             if ahead <= length {
                 break;
             }
-            if span.count > EXPECTED {
-                square = span.mean_square;
+            length *= 2.0;
+            if span.count > 0.0 {
+                latest.rotate_left(1);
+                let beyond = sqrt((ahead / length).max(1.0));
+                if let Some(last) = latest.last_mut() {
+                    *last = span.worst * beyond;
+                }
             }
+        }
+        BEYOND_WORST * latest.into_iter().fold(0.0, f64::max)
+    }
+
+    /// How far off a forecast over `ahead` seconds may be besides, s, while nothing was seen of a whole day.
+    #[must_use]
+    pub fn unseen(&self, ahead: f64) -> f64 {
+        let mut length = SPAN_MIN;
+        let mut seen = false;
+        for span in &self.spans {
+            seen |= length >= DAY_SEEN_S && span.count > 0.0;
             length *= 2.0;
         }
-        sqrt(square.max(1.0))
+        if seen || ahead < SPAN_MIN { 0.0 } else { UNSEEN_DAY * ahead }
     }
 }
 
@@ -148,17 +174,18 @@ mod tests {
     fn a_quiet_oscillator_shows_what_is_expected_of_it() {
         let mut shown = Shown::new();
         followed(&mut shown, 10_000, |t| 1e-6 * t);
-        for ahead in [10.0, 100.0, 3_000.0, 1e6] {
-            assert!((1.0..2.0).contains(&shown.factor(ahead)), "{ahead}: {}", shown.factor(ahead));
+        assert_eq!(shown.deviations(10.0), 0.0);
+        for ahead in [100.0, 3_000.0] {
+            assert!((1.0..15.0).contains(&shown.deviations(ahead)), "{ahead}: {}", shown.deviations(ahead));
         }
+        assert!(shown.deviations(1e6) > shown.deviations(1e4), "what was never seen may be worse");
     }
 
     #[test]
     fn a_wave_of_temperature_shows_over_long_spans() {
         let mut shown = Shown::new();
         followed(&mut shown, 30_000, |t| 2e-5 * libm::sin(t / 1_000.0));
-        assert!(shown.factor(4_096.0) > 2.0, "{}", shown.factor(4_096.0));
-        assert_eq!(shown.factor(10.0), 1.0);
+        assert!(shown.deviations(4_096.0) > 20.0, "{}", shown.deviations(4_096.0));
     }
 
     #[test]

@@ -78,9 +78,10 @@ const KEPT: usize = 8;
 const PERIODS_SILENT: f64 = 4.0;
 const SILENT_MIN_S: f64 = 3.5;
 
-/// A server's clock filter keeps back up to eight samples in a row, and a burst's period isn't the one after it.
+/// A server's clock filter keeps back up to eight samples in a row, and a burst's period isn't the one after it: twice the
+/// longest poll is waited for in any case.
 const SERVER_PERIODS_SILENT: f64 = 12.0;
-const SERVER_SILENT_MIN_S: f64 = 256.0;
+const SERVER_SILENT_MIN_S: f64 = 2_200.0;
 
 /// A reference clock that was away for so many of its periods begins anew.
 const GAP_PERIODS: f64 = 16.0;
@@ -128,8 +129,7 @@ impl Track {
                 return;
             }
             let mut missed = libm::round(apart / self.period).clamp(1.0, 8.0);
-            let once = if self.settings.kind == SourceKind::Network { apart } else { apart / missed };
-            self.period += (once.min(8.0 * self.period) - self.period) / 4.0;
+            self.period += (apart.min(8.0 * self.period) - self.period) / 4.0;
             while missed >= 1.0 {
                 self.reach <<= 1;
                 missed -= 1.0;

@@ -382,6 +382,51 @@ mod tests {
     }
 
     #[test]
+    fn a_leap_that_is_over_is_kept_for_a_day_but_never_hides_the_next() {
+        for (seconds, days_apart) in [(1, 2), (1, 3), (-1, 2), (-1, 3)] {
+            let mut table = LeapTable::built_in();
+            let midnight = 21_000 * 86_400;
+            table.add(21_000, seconds).unwrap();
+            table.add(21_000 + days_apart, 1).unwrap();
+            let [.., first, second] = table.known() else { panic!("two were added") };
+            for moment in (midnight - 100)..(midnight + 4 * 86_400) {
+                let (now, window) = (tai(moment), table.window(tai(moment)));
+                assert_eq!(window.utc(now), table.utc(now), "{moment}");
+                assert_eq!(window.offset_at(now), table.offset_at(now), "{moment}");
+                let to_come = [first, second].into_iter().find(|leap| leap.at > now);
+                let hidden = now >= first.at && window.next == Some(*first);
+                assert!(hidden || window.coming(now) == to_come.copied(), "{moment}");
+                if now >= second.at - Span::from_seconds(86_400) && now < second.at {
+                    assert_eq!(window.indicator(now), LeapIndicator::Insert, "{moment}");
+                }
+            }
+            let kept_until = (first.at + KEPT).min(second.at - ONE_DAY);
+            assert_eq!(table.window(kept_until - Span::from_raw(1)).next, Some(*first));
+            assert_eq!(table.window(kept_until).next, Some(*second));
+        }
+    }
+
+    #[test]
+    fn a_count_from_before_now_means_a_moment_that_is_not_ahead() {
+        for seconds in [1, -1] {
+            let mut table = LeapTable::built_in();
+            let midnight = 21_000 * 86_400;
+            table.add(21_000, seconds).unwrap();
+            for now in (midnight - 50)..(midnight + 150) {
+                let (now, window) = (tai(now), table.window(tai(now)));
+                for age in 0..200 {
+                    // Half seconds too, so that the later of two moments may lie ahead.
+                    let moment = now - Span::from_nanos(age * 500_000_000);
+                    let found = window.tai_before(now, window.utc(moment));
+                    let again = found == moment + Span::from_seconds(1);
+                    assert!(found <= now && (found == moment || again), "{found:?}, {moment:?} at {now:?}");
+                    assert_eq!(window.utc(found), window.utc(moment));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_calendar_agrees_with_a_plain_count_of_days() {
         let mut day = 0;
         for year in 1970..2420 {

@@ -6,7 +6,7 @@
 //! | [`Instant<Tai>`](Instant) | reference time: continuous, what the clock disciplines | 2⁻⁶⁴ s since 1970 TAI |
 //! | [`Instant<Utc>`](Instant) | civil time as POSIX and NTP count it: a leap second repeats or is skipped | 2⁻⁶⁴ s since 1970 |
 //! | [`Instant<Smeared>`](Instant) | civil time with leap seconds spread: for the listeners that are told to | 2⁻⁶⁴ s since 1970 |
-| [`Span`] | a difference of two instants of one scale; saturates | 2⁻⁶⁴ s |
+//! | [`Span`] | a difference of two instants of one scale; saturates | 2⁻⁶⁴ s |
 //! | [`NtpTimestamp`] | 64 bits on the wire; wraps every 136 years, has no order | 2⁻³² s |
 //! | [`NtpShort`] | root delay and dispersion on the wire | 2⁻¹⁶ s |
 //! | [`Line`] | reference time as a function of the counter | [`Rate`]: 2⁻⁸⁸ s a tick |

@@ -107,3 +107,130 @@ impl Smear {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::{Leap, LeapTable, Utc};
+    use proptest::prelude::*;
+
+    const DAY_S: i64 = 86_400;
+    /// A midnight that follows a leap second, by TAI − UTC from before.
+    const MIDNIGHT_S: i64 = 21_000 * DAY_S + 37;
+
+    /// A leap of `second` before that midnight.
+    fn leap(second: i32) -> LeapWindow {
+        let at = Instant::from_unix(MIDNIGHT_S + i64::from(second.min(0)), 0);
+        LeapWindow { offset_s: 37, next: Some(Leap { at, offset_after_s: 37 + second }) }
+    }
+
+    fn smear(length_s: i64) -> Smear {
+        Smear::over(Span::from_seconds(length_s))
+    }
+
+    /// How far the clock is behind what UTC counted before the leap.
+    fn spread(smear: &Smear, leap: &LeapWindow, tai: Instant<Tai>) -> Span {
+        tai.recount::<Smeared>(-37) - smear.at(leap, tai)
+    }
+
+    /// From the first to the last moment of a smear, in whole seconds of TAI.
+    fn ends(second: i32, length_s: i64) -> (Instant<Tai>, Instant<Tai>) {
+        let begin_s = MIDNIGHT_S - length_s / 2;
+        (Instant::from_unix(begin_s, 0), Instant::from_unix(begin_s + length_s + i64::from(second), 0))
+    }
+
+    #[test]
+    fn from_noon_to_noon_it_is_utc_at_both_ends_and_half_a_second_off_in_the_middle() {
+        for second in [1, -1] {
+            let (leap, smear) = (leap(second), smear(DAY_S));
+            let noons = ends(second, DAY_S);
+            for (noon, count_s) in [(noons.0, 20_999), (noons.1, 21_000)] {
+                let noon_s = count_s * DAY_S + DAY_S / 2;
+                assert_eq!(leap.utc(noon), Instant::<Utc>::from_unix(noon_s, 0));
+                assert_eq!(smear.at(&leap, noon), Instant::from_unix(noon_s, 0));
+            }
+            let middle = Instant::from_raw(noons.0.raw().midpoint(noons.1.raw()));
+            let off = spread(&smear, &leap, middle) - Span::from_nanos(500_000_000 * i64::from(second));
+            assert!(off.abs() < Span::from_nanos(1), "{off:?}");
+        }
+    }
+
+    #[test]
+    fn beyond_its_ends_and_without_a_leap_it_is_utc() {
+        let smear = smear(DAY_S);
+        for second in [0, 1, -1] {
+            let leap = leap(second);
+            let (begin, end) = ends(second, DAY_S);
+            for away_s in [0, 1, 1_000, 100 * DAY_S] {
+                for tai in [begin - Span::from_seconds(away_s), end + Span::from_seconds(away_s)] {
+                    assert_eq!(smear.at(&leap, tai).raw(), leap.utc(tai).raw());
+                }
+            }
+            let none = LeapWindow { next: None, ..leap };
+            assert_eq!(smear.at(&none, end).raw(), none.utc(end).raw());
+        }
+    }
+
+    #[test]
+    fn the_table_keeps_a_leap_until_the_longest_smear_of_it_is_over() {
+        for second in [1, -1] {
+            let mut table = LeapTable::built_in();
+            table.add(21_000, second).unwrap();
+            let (smear, fixed) = (smear(2 * DAY_S), leap(second));
+            let (begin, end) = ends(second, 2 * DAY_S);
+            let mut tai = begin - Span::from_seconds(10);
+            while tai < end + Span::from_seconds(10) {
+                assert_eq!(smear.at(&table.window(tai), tai), smear.at(&fixed, tai), "{tai:?}");
+                tai = tai + Span::from_nanos(999_000_000);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "from 1 h to 48 h")]
+    fn a_length_that_no_client_could_follow_is_refused() {
+        let _smear = smear(3_599);
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_goes_back_and_never_jumps(
+            second in prop::sample::select(&[1, -1][..]),
+            length_ns in Smear::LENGTH_MIN.as_nanos()..=Smear::LENGTH_MAX.as_nanos(),
+            at in -0.1_f64..1.1,
+            later in 1_i64..1_000_000_000_000,
+            fine in any::<bool>(),
+        ) {
+            let smear = Smear::over(Span::from_nanos(length_ns));
+            let leap = leap(second);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a random moment")]
+            let into = Span::from_nanos((length_ns as f64 * at) as i64);
+            let tai = leap.next.unwrap().at - Span::from_nanos(length_ns / 2) + into;
+            // Down to the finest step there is.
+            let step = if fine { Span::from_raw(i128::from(later % 1_000)) } else { Span::from_nanos(later) };
+            let gone = smear.at(&leap, tai + step) - smear.at(&leap, tai);
+            prop_assert!(gone >= Span::ZERO);
+            // No faster or slower than a second over the length, to the last place.
+            let rate = step.raw() / (i128::from(length_ns) / 1_000_000_000 - 1) + 2;
+            prop_assert!((gone - step).abs().raw() <= rate, "{gone:?} in {step:?}");
+        }
+
+        #[test]
+        fn it_slides_a_second_over_its_length(
+            second in prop::sample::select(&[1, -1][..]),
+            length_s in 1_800_i64..=86_400,
+            into_ppb in 0_i64..=1_000_000_000,
+        ) {
+            let length_s = 2 * length_s;
+            let (smear, leap) = (smear(length_s), leap(second));
+            let (begin, end) = ends(second, length_s);
+            let takes_s = length_s + i64::from(second);
+            prop_assert_eq!(end - begin, Span::from_seconds(takes_s));
+            // What part of the smear is over is what part of the second is spread.
+            let tai = begin + Span::from_nanos(into_ppb * takes_s);
+            let expected = Span::from_nanos(into_ppb * i64::from(second));
+            let off = spread(&smear, &leap, tai) - expected;
+            prop_assert!(off.abs() < Span::from_nanos(1), "{off:?}");
+        }
+    }
+}

@@ -1,12 +1,14 @@
 //! How far the clock can be off, what of, and what may be served of it.
 
-use super::numbers::{seconds_on, span_of};
-use super::{Clock, Followed};
+use super::followed::RATE_COVERAGE;
+use super::numbers::{is_right, seconds_on, span_of};
+use super::{Clock, Followed, LastSample};
+use crate::discipline::estimator::Prior;
 use crate::discipline::state::{Facts, State};
-use crate::discipline::track::SourceKind;
+use crate::discipline::track::{SourceKind, Track};
 use crate::snapshot::{Growth, STRATUM_UNSYNCHRONISED, Snapshot};
-use libm::fabs;
 use crate::time::{LeapWindow, NtpShort, NtpTimestamp, Span, Ticks};
+use libm::fabs;
 
 /// A snapshot holds for this long: past it replies say "unsynchronised", whatever became of the writer.
 pub const VALIDITY: Span = Span::from_seconds(8);
@@ -43,14 +45,15 @@ impl Clock {
         let filter_s = self.estimator.bound(at);
         if let Some(agreed_s) = self.agreed_distance(at).filter(|_| self.fed_by == Followed::Network) {
             // However few samples there are: the servers that agree say where the truth is.
-            let source_s = self.last_sample.map_or(0.0, |last| last.point.error);
-            if agreed_s < filter_s + source_s {
+            if agreed_s < filter_s + self.source_error {
                 return Budget { filter_s: 0.0, shown_s: 0.0, source_s: agreed_s };
             }
         }
-        let beyond = self.shown.factor(at - self.estimator.last()) - 1.0;
-        let source_s = self.last_sample.map_or(0.0, |last| last.point.error);
-        Budget { filter_s, shown_s: beyond * filter_s, source_s }
+        let ahead = at - self.estimator.last();
+        let shown = self.shown.deviations(ahead);
+        let shown_s = if shown > 0.0 { shown * self.estimator.estimate(at).phase_sd } else { 0.0 };
+        let shown_s = (shown_s - filter_s).max(0.0) + self.shown.unseen(ahead);
+        Budget { filter_s, shown_s, source_s: self.source_error }
     }
 
     /// How far the clock can be from the furthest moment that the servers allow.
@@ -63,6 +66,7 @@ impl Clock {
 
     /// Looks at who still speaks, steps the state, and says what may be served from `now` on.
     pub fn publish(&mut self, now: Ticks) -> Snapshot {
+        self.see(now);
         self.reselect(now);
         let Some(base) = self.base else { return self.nothing() };
         let at = seconds_on(&base, now);
@@ -77,22 +81,36 @@ impl Clock {
         };
         self.step_state(now, facts);
         self.contradicted = None;
+        self.note_oscillator(now);
         self.snapshot(now, at)
+    }
+
+    /// While the clock is locked, what is known of the oscillator is worth keeping.
+    fn note_oscillator(&mut self, now: Ticks) {
+        let Some((frequency, error)) = self.estimator.rate().filter(|_| self.state == State::Locked) else {
+            return;
+        };
+        let prior = Prior { frequency, frequency_sd: error / RATE_COVERAGE, noise: self.estimator.noise() };
+        self.oscillator = Some((prior, now));
     }
 
     fn snapshot(&mut self, now: Ticks, at: f64) -> Snapshot {
         let Some(line) = self.line(now) else { return self.nothing() };
-        self.leaps.decide(line.origin, self.naming(), self.averaged());
-        let leap = self.leaps.table().window(line.origin);
+        if self.state.is_synchronised() {
+            self.leaps.decide(line.origin, self.naming(now), self.agreeing());
+        }
+        let leaps = self.leaps.table();
+        let leap = leaps.window(line.origin);
         let synchronised = self.state.is_synchronised();
         let (distance, later) = (self.budget(at).distance_s(), self.budget(at + VALIDITY_S).distance_s());
         let growth = ((later - distance) / VALIDITY_S).max(0.0);
         let (stratum, reference_id, root_delay) = self.reference();
         let root_delay = NtpShort::from_span_up(root_delay);
         let half_delay = root_delay.to_span().as_seconds_f64() / 2.0;
+        // The window is that of now; a sample may be from before a leap second.
         let reference_time = self
             .last_sample
-            .map_or(NtpTimestamp::ZERO, |last| NtpTimestamp::from_utc(leap.utc(line.at(last.at))));
+            .map_or(NtpTimestamp::ZERO, |last| NtpTimestamp::from_utc(leaps.utc(line.at(last.at))));
         // The advertised distance must not pass the configured one before the snapshot ends.
         let left_s = self.settings.root_distance_max.as_seconds_f64() - distance;
         let holds_s = if growth > 0.0 { (left_s / growth).clamp(0.0, VALIDITY_S) } else { VALIDITY_S };
@@ -113,38 +131,35 @@ impl Clock {
 
     /// Stratum, reference id and round trip of what the clock is made from.
     pub(super) fn reference(&self) -> (u8, [u8; 4], Span) {
-        let peer = match self.fed_by {
-            Followed::Reference(source) => Some(source),
-            Followed::Network => self.selection.followed,
-            Followed::Nobody => None,
-        };
-        let Some(track) = peer.and_then(|peer| self.tracks.get(peer)) else {
-            return (STRATUM_UNSYNCHRONISED, [0; 4], Span::ZERO);
-        };
-        let stratum = match track.settings.kind {
-            SourceKind::Pulse | SourceKind::Receiver | SourceKind::Sampled => 1,
-            SourceKind::Network => {
-                track.exchange.map_or(STRATUM_UNSYNCHRONISED, |exchange| exchange.stratum + 1)
-            }
-            SourceKind::Machine => track.settings.stratum + 1,
-        };
-        let delay = track.exchange.map_or(Span::ZERO, |exchange| exchange.delay + exchange.root_delay);
-        (stratum.min(STRATUM_UNSYNCHRONISED), track.settings.reference_id, delay)
+        match self.last_sample {
+            Some(LastSample { origin, .. }) => (origin.stratum, origin.reference_id, origin.root_delay),
+            None => (STRATUM_UNSYNCHRONISED, [0; 4], Span::ZERO),
+        }
     }
 
     /// The receivers that name the seconds which are followed, a bit each.
-    fn naming(&self) -> u16 {
+    fn naming(&self, now: Ticks) -> u16 {
         let Followed::Reference(source) = self.fed_by else { return 0 };
         let named_by = self.tracks.get(source).map_or(0, |track| track.settings.named_by);
-        let all = (0..self.settings.count()).filter(|&other| named_by >> other & 1 != 0 || other == source);
-        all.filter(|&other| !self.is_falseticker(other)).fold(0, |bits, other| bits | 1 << other)
+        self.bits(|other, track| {
+            (named_by >> other & 1 != 0 || other == source)
+                && track.valid
+                && track.is_heard(now, self.settings.rate)
+                && !self.is_falseticker(other)
+        })
     }
 
-    /// The servers whose word goes into the average, a bit each.
-    fn averaged(&self) -> u16 {
-        (0..self.settings.count())
-            .filter(|&source| self.is_averaged(source))
-            .fold(0, |bits, source| bits | 1 << source)
+    /// The servers that are right, followed or not, a bit each.
+    fn agreeing(&self) -> u16 {
+        self.bits(|source, track| {
+            let verdict = self.selection.verdicts.get(source);
+            track.settings.kind == SourceKind::Network && verdict.is_some_and(is_right)
+        })
+    }
+
+    fn bits(&self, such: impl Fn(usize, &Track) -> bool) -> u16 {
+        let tracks = self.tracks.iter().take(self.settings.count()).enumerate();
+        tracks.filter(|(source, track)| such(*source, track)).fold(0, |bits, (source, _)| bits | 1 << source)
     }
 
     const fn nothing(&self) -> Snapshot {

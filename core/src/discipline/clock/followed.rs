@@ -2,7 +2,9 @@
 
 use super::numbers::{NO_CANDIDATE, falsity, seconds_on};
 use super::{Clock, Event, Followed, Why};
+use crate::discipline::estimator::Prior;
 use crate::discipline::select::{Candidate, Kind, Rules, Unusable, Verdict, select};
+use crate::discipline::state::State;
 use crate::discipline::track::{SourceKind, Track};
 use crate::time::Ticks;
 use libm::fabs;
@@ -13,10 +15,16 @@ const DISTANCE_MAX: f64 = 1.5;
 
 /// A source that was wrong isn't used for so long after it was last, and for twice as long each time that it is wrong again.
 pub(super) const PROBATION_S: f64 = 300.0;
-const PROBATION_MAX_S: f64 = 86_400.0;
+const PROBATION_MAX_S: f64 = 3_600.0;
 
 /// So long every source is given to say its first word, s: the time of a burst, and room to spare.
 const HEARING_S: f64 = 12.0;
+
+/// Sentences may come this much later or earlier than they did before without naming another second, s.
+const DELAY_MAX_S: f64 = 0.5;
+
+/// How far a known frequency can be off, in its standard deviations.
+pub(super) const RATE_COVERAGE: f64 = 6.0;
 
 /// No counter's rate is further off than this from what was calibrated.
 const RATE_ERROR_MAX: f64 = 5e-4;
@@ -27,6 +35,7 @@ impl Clock {
         let Some(base) = self.base else { return };
         let at = seconds_on(&base, now);
         self.candidates = core::array::from_fn(|source| self.candidate(source, now, at));
+        self.vote_as_pulses();
         let candidates = self.candidates.get(..self.settings.count()).unwrap_or(&[]);
         let rules = Rules {
             agree_min: self.settings.agree_min,
@@ -34,7 +43,18 @@ impl Clock {
             followed_max_s: self.settings.root_distance_max.as_seconds_f64(),
             current: self.selection.followed,
         };
-        let selection = select(candidates, &rules);
+        let mut selection = select(candidates, &rules);
+        if let Some(source) = selection.followed
+            && selection.combined.is_none()
+            && !self.is_worth_following(Followed::Reference(source), at)
+        {
+            // A reference clock that adds nothing to what is served doesn't stand before the servers either.
+            if let Some(candidate) = self.candidates.get_mut(source) {
+                candidate.only_votes = true;
+            }
+            let candidates = self.candidates.get(..self.settings.count()).unwrap_or(&[]);
+            selection = select(candidates, &rules);
+        }
         let followed = match selection.followed {
             None => Followed::Nobody,
             Some(_) if selection.combined.is_some() => Followed::Network,
@@ -48,10 +68,11 @@ impl Clock {
         }
         self.note_falsetickers(now);
         self.note_deceiver(at);
+        self.hold_against_majority(at);
         let followed = if self.is_worth_following(followed, at) { followed } else { Followed::Nobody };
         let before = core::mem::replace(&mut self.followed, followed);
         if followed != before && followed != Followed::Nobody {
-            self.begin_following(at, now);
+            self.begin_following(at);
         }
     }
 
@@ -62,6 +83,29 @@ impl Clock {
         let begun =
             self.begun.map_or(0.0, |begun| self.settings.rate.span_of(now.since(begun)).as_seconds_f64());
         begun < HEARING_S && 2 * self.selection.agree <= voters
+    }
+
+    /// A receiver whose pulses have their seconds votes with them, and isn't followed beside them: its sentences alone would
+    /// agree with anybody. Where they name another second than the pulses have, they vote for themselves.
+    fn vote_as_pulses(&mut self) {
+        for pulse in 0..self.settings.count() {
+            let Some((track, better)) = self.tracks.get(pulse).zip(self.candidates.get(pulse).copied())
+            else {
+                return;
+            };
+            if better.kind != Kind::Pulse || better.unusable.is_some() {
+                continue;
+            }
+            let named_by = track.settings.named_by;
+            for (source, candidate) in self.candidates.iter_mut().enumerate() {
+                let apart = fabs(candidate.offset_s - better.offset_s);
+                let named = named_by >> source & 1 != 0 && candidate.kind == Kind::Reference;
+                if named && apart <= candidate.distance_s.max(DELAY_MAX_S) {
+                    (candidate.offset_s, candidate.distance_s) = (better.offset_s, better.distance_s);
+                    candidate.only_votes = true;
+                }
+            }
+        }
     }
 
     pub(super) fn candidate(&self, source: usize, now: Ticks, at: f64) -> Candidate {
@@ -90,14 +134,32 @@ impl Clock {
         } else {
             Some(Unusable::Silent)
         };
-        Candidate { offset_s, distance_s, jitter_s, kind, prefer: track.settings.prefer, unusable }
+        Candidate {
+            offset_s,
+            distance_s,
+            jitter_s,
+            kind,
+            prefer: track.settings.prefer,
+            only_votes: false,
+            unusable,
+        }
     }
 
     /// The base line's rate: how fast reference time gains on it, and how well that is known.
     pub(super) fn rate_known(&self) -> (f64, f64) {
-        self.estimator
-            .rate()
-            .map_or((0.0, RATE_ERROR_MAX), |(frequency, error)| (frequency, error.min(RATE_ERROR_MAX)))
+        let found = self.estimator.rate().unwrap_or((0.0, RATE_ERROR_MAX));
+        // What the oscillator was like while the clock was last locked doesn't depend on any phase.
+        let known = self.oscillator_now().map(|prior| (prior.frequency, RATE_COVERAGE * prior.frequency_sd));
+        let (frequency, error) = known.filter(|known| known.1 < found.1).unwrap_or(found);
+        (frequency, error.min(RATE_ERROR_MAX))
+    }
+
+    /// What was last known of the oscillator, grown older since.
+    pub(super) fn oscillator_now(&self) -> Option<Prior> {
+        let (mut prior, since) = self.oscillator?;
+        let age = self.settings.rate.span_of(self.now.since(since)).as_seconds_f64().max(0.0);
+        prior.frequency_sd += prior.noise.wander * libm::sqrt(age);
+        Some(prior)
     }
 
     pub(super) fn note_falsetickers(&mut self, now: Ticks) {
@@ -122,12 +184,29 @@ impl Clock {
 
     /// The source that the clock was made from is voted out: so is the clock. One voter is enough: whether a lone receiver
     /// names another second or the counter has jumped by whole seconds, nobody can tell.
-    pub(super) fn note_deceiver(&mut self, at: f64) {
+    fn note_deceiver(&mut self, at: f64) {
         let Followed::Reference(source) = self.fed_by else { return };
         let by_s = self.selection.verdicts.get(source).and_then(falsity);
-        if let Some(by_s) = by_s.filter(|_| self.state.is_synchronised()) {
-            self.contradict(at, by_s, Why::VotedOut);
-            self.fed_by = Followed::Nobody;
+        let Some(by_s) = by_s.filter(|_| self.state.is_synchronised()) else { return };
+        self.contradict(at, by_s, Why::VotedOut);
+        match self.incoming.take() {
+            Some(incoming) => self.begin_with(incoming, self.followed),
+            None => self.begin_with(self.beginning(), Followed::Nobody),
+        }
+    }
+
+    /// In holdover nobody's samples contradict the clock; the majority's interval may.
+    fn hold_against_majority(&mut self, at: f64) {
+        let Some((low, high)) = self.selection.interval.filter(|_| self.state == State::Holdover) else {
+            return;
+        };
+        let (phase, own) = (self.estimator.estimate(at).phase, self.budget(at).distance_s());
+        let by_s = (low - phase).max(phase - high);
+        if self.contradicted.is_none() && by_s > own {
+            self.contradict(at, by_s, Why::OtherSource);
+            self.begin_with(self.beginning(), Followed::Nobody);
+            // Whoever is followed now is begun with, as if it hadn't been followed before.
+            self.followed = Followed::Nobody;
         }
     }
 
@@ -170,7 +249,8 @@ impl Clock {
                 | Verdict::PulseWithoutSecond
                 | Verdict::Falseticker { .. }
                 | Verdict::Outlier
-                | Verdict::Agrees,
+                | Verdict::Agrees
+                | Verdict::Votes,
             )
             | None => false,
         }

@@ -14,8 +14,22 @@ pub(super) const fn falsity(verdict: &Verdict) -> Option<f64> {
         | Verdict::PulseWithoutSecond
         | Verdict::Outlier
         | Verdict::Agrees
+        | Verdict::Votes
         | Verdict::Combined
         | Verdict::Followed => None,
+    }
+}
+
+/// Whether the majority says that a source is right.
+pub(super) const fn is_right(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Outlier | Verdict::Agrees | Verdict::Votes | Verdict::Combined | Verdict::Followed => true,
+        Verdict::Absent
+        | Verdict::Unusable(_)
+        | Verdict::TooDistant { .. }
+        | Verdict::NoMajority
+        | Verdict::PulseWithoutSecond
+        | Verdict::Falseticker { .. } => false,
     }
 }
 
@@ -26,6 +40,7 @@ pub(super) const NO_CANDIDATE: Candidate = Candidate {
     distance_s: 0.0,
     jitter_s: 0.0,
     prefer: false,
+    only_votes: false,
     unusable: Some(Unusable::Silent),
 };
 

@@ -22,16 +22,20 @@ pub(super) struct Learnt {
     pub(super) mean_s: f64,
     pub(super) deviation_s: f64,
     pub(super) count: f64,
+    /// How far the clock that it was learnt by could be off, at most.
+    pub(super) clock_s: f64,
 }
 
 impl Learnt {
-    pub(super) const NOTHING: Self = Self { mean_s: 0.0, deviation_s: 0.0, count: 0.0 };
+    pub(super) const NOTHING: Self = Self { mean_s: 0.0, deviation_s: 0.0, count: 0.0, clock_s: 0.0 };
 
-    fn note(&mut self, delay_s: f64) {
+    fn note(&mut self, delay_s: f64, clock_s: f64) {
         self.count = (self.count + 1.0).min(256.0);
         let apart = delay_s - self.mean_s;
         self.mean_s += apart / self.count;
-        self.deviation_s += (fabs(apart) - self.deviation_s) / self.count;
+        let apart = if self.count > 1.0 { fabs(apart) } else { 0.0 };
+        self.deviation_s += (apart - self.deviation_s) / self.count;
+        self.clock_s = self.clock_s.max(clock_s);
     }
 
     const fn is_known(&self) -> bool {
@@ -159,28 +163,28 @@ impl Clock {
         let fraction_s = Span::from_raw(i128::from(line.origin.fraction())).as_seconds_f64();
         let by_s = if fraction_s > 0.5 { 1.0 - fraction_s } else { -fraction_s };
         self.contradict(seconds_on(&base, at), by_s, Why::Strays);
-        self.estimator = self.estimator.anew();
+        self.begin_with(self.estimator.anew(), self.fed_by);
     }
 
-    /// The samples of the pulses that have waited for the one that made `sample`, oldest first.
-    pub(super) fn pulses_before(
-        &mut self,
-        source: usize,
-        &(at, tai, error): &Sample,
-    ) -> impl Iterator<Item = Sample> + use<> {
+    /// The samples of the pulses that have waited for the one that was just given a second, oldest first.
+    pub(super) fn pulses_before(&mut self, source: usize) -> impl Iterator<Item = Sample> + use<> {
         let waiting = self
             .unlabelled
             .get_mut(source)
             .map_or(Unlabelled::NONE, |kept| core::mem::replace(kept, Unlabelled::NONE));
         let rate = self.settings.rate;
+        let settings = self.tracks.get(source).map(|track| track.settings);
+        let given = self.labelled(source).zip(settings);
         waiting.pulses.into_iter().flatten().filter_map(move |pulse| {
+            let ((at, second), settings) = given?;
             // Over these few seconds no counter is off by a thousandth.
             let ago = rate.span_of(at.since(pulse.at));
             let seconds = (ago + Span::from_nanos(500_000_000)).raw() >> 64;
             let seconds = i64::try_from(seconds).ok().filter(|seconds| (1..=BACK_S_MAX).contains(seconds))?;
             let off = ago - Span::from_seconds(seconds);
             let near = off.abs() < Span::from_nanos(seconds.saturating_mul(1_000_000));
-            near.then(|| (pulse.at, tai - Span::from_seconds(seconds), error))
+            let tai = second - Span::from_seconds(seconds) + settings.correction;
+            near.then(|| (pulse.at, tai, pulse.error + settings.error))
         })
     }
 
@@ -240,7 +244,8 @@ impl Clock {
             return None;
         }
         self.leaps.claim(source, sentence.leap);
-        let tai = self.tai(source, sentence.at, sentence.utc);
+        let usual = self.usual_delay(source, stated);
+        let tai = self.tai(source, sentence.at, sentence.utc, usual);
         let second = tai;
         let claim =
             Claim { source, at: sentence.at, second, of_next_pulse: sentence.of_next_pulse, delay: stated };
@@ -268,18 +273,27 @@ impl Clock {
         let by_reference = matches!(self.fed_by, Followed::Reference(_));
         let by_itself = self.fed_by == Followed::Reference(source);
         let served = self.line(at).filter(|_| self.state == State::Locked && by_reference && !by_itself);
+        let clock_s = self.base.map_or(0.0, |base| self.budget(seconds_on(&base, at)).distance_s());
         let Some(learnt) = self.delays.get_mut(source) else { return (DELAY_UNKNOWN, DELAY_UNKNOWN) };
         if let Some(served) = served {
             let delay_s = (served.origin - named).as_seconds_f64();
             if fabs(delay_s) < 1.0 {
-                learnt.note(delay_s);
+                learnt.note(delay_s, clock_s);
             }
         }
         if learnt.is_known() {
-            (span_of(learnt.mean_s), span_of(4.0 * learnt.deviation_s))
+            (span_of(learnt.mean_s), span_of(4.0 * learnt.deviation_s + learnt.clock_s))
         } else {
             (DELAY_UNKNOWN, DELAY_UNKNOWN)
         }
+    }
+
+    /// How long after its second a receiver's sentence comes as a rule.
+    fn usual_delay(&self, source: usize, stated: Option<Span>) -> Span {
+        let learnt = self.delays.get(source).filter(|learnt| learnt.is_known());
+        stated
+            .or_else(|| learnt.map(|learnt| span_of(learnt.mean_s)))
+            .unwrap_or(Span::from_nanos(250_000_000))
     }
 
     fn time(&mut self, source: usize, sample: &TimeSample) -> Option<Sample> {
@@ -288,7 +302,7 @@ impl Clock {
             return None;
         }
         self.leaps.claim(source, sample.leap);
-        Some((sample.at, self.tai(source, sample.at, sample.utc), sample.error))
+        Some((sample.at, self.tai(source, sample.at, sample.utc, Span::ZERO), sample.error))
     }
 
     fn exchange(&mut self, source: usize, exchange: &Exchange) -> Sample {
@@ -296,18 +310,21 @@ impl Clock {
             track.exchange = Some(*exchange);
         }
         self.leaps.claim(source, exchange.leap);
-        (exchange.at, self.tai(source, exchange.at, exchange.utc), Span::ZERO)
+        (exchange.at, self.tai(source, exchange.at, exchange.utc, Span::ZERO), Span::ZERO)
     }
 
-    /// The moment of TAI that a source means with a count of UTC: GPS weeks corrected, leap seconds taken off.
-    fn tai(&mut self, source: usize, at: Ticks, utc: Instant<Utc>) -> Instant<Tai> {
+    /// The moment of TAI that a source means with a count of UTC: GPS weeks corrected, leap seconds taken off. Usually it says
+    /// so `delay` after that moment.
+    fn tai(&mut self, source: usize, at: Ticks, utc: Instant<Utc>, delay: Span) -> Instant<Tai> {
         let table = self.leaps.table();
-        let expected = self.line(at).map(|line| line.origin);
+        let expected = self.line(at).map(|line| line.origin - delay);
         let known = expected.filter(|_| self.state.is_synchronised()).map(|tai| table.utc(tai));
         let is_receiver = self.tracks.get(source).is_some_and(|track| track.settings.kind.is_reference());
+        let before = self.weeks.get(source).copied().unwrap_or(0);
         let weeks = match known {
             _ if !is_receiver => 0,
-            Some(known) => weeks_off(utc, known, Span::from_seconds(2)).unwrap_or(0),
+            // What is off by no whole number of cycles is off by something else besides.
+            Some(known) => weeks_off(utc, known, Span::from_seconds(2)).unwrap_or(before),
             None => weeks_missing(utc, self.settings.not_before).unwrap_or(0),
         };
         if let Some(before) = self.weeks.get_mut(source)

@@ -52,6 +52,8 @@ pub enum Verdict {
     Outlier,
     /// It is right, and others are followed.
     Agrees,
+    /// It is right, and no more is asked of it.
+    Votes,
     /// It is right, and averaged with the followed one.
     Combined,
     /// It is right, and the clock follows it.
@@ -105,6 +107,7 @@ impl fmt::Display for Verdict {
             Self::Falseticker { off_s } => write!(f, "wrong by {off_s:.6} s at least"),
             Self::Outlier => f.write_str("right, but too far from the others to be averaged"),
             Self::Agrees => f.write_str("right"),
+            Self::Votes => f.write_str("right, and bears witness"),
             Self::Combined => f.write_str("right, averaged"),
             Self::Followed => f.write_str("followed"),
         }
