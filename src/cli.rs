@@ -2,13 +2,15 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
 
 use crate::config::{self, Config, Idle, KEYS, LoadError, Overrides, PortChoice, Word, Workers};
-use crate::status::{self, ClientError, Surroundings};
+use crate::status::{self, ClientError, Page, Surroundings};
 
 /// A stratum-1 NTP server for bare metal.
 #[derive(Clone, Debug, Parser)]
@@ -38,6 +40,17 @@ pub enum Command {
     ///
     /// The exit status is 0 if it answered, whatever its state.
     Status(StatusArguments),
+    /// Ask a running server about its sources of time
+    ///
+    /// A line each: the last eight polls in octal (reach), the times between and since its samples, its distance from the
+    /// served clock, its jitter, its root distance, and whether it is followed or why it isn't. The exit status is 0 if the
+    /// server answered.
+    Sources(SourcesArguments),
+    /// Ask a running server how its clock follows them
+    ///
+    /// The state and for how long, the frequency of the counter, what the error bound is made of, what is known of leap
+    /// seconds, and the last transitions with their reasons. The exit status is 0 if the server answered.
+    Tracking(TrackingArguments),
 }
 
 /// `maser serve`.
@@ -87,6 +100,37 @@ pub struct StatusArguments {
     #[arg(long, short, conflicts_with = "watch")]
     pub all: bool,
     /// Go on once a second until interrupted, with rates; a line every 10 s if the output isn't a terminal
+    #[arg(long, short)]
+    pub watch: bool,
+    /// The server's status socket, if it isn't at a usual place
+    #[arg(long, value_name = "PATH")]
+    pub status_socket: Option<PathBuf>,
+}
+
+/// `maser sources`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SourcesArguments {
+    /// The `sources` of the server's own document, JSON, without interpretation
+    #[arg(long, conflicts_with_all = ["all", "watch"])]
+    pub json: bool,
+    /// Show what each source's driver counted, too
+    #[arg(long, short, conflicts_with = "watch")]
+    pub all: bool,
+    /// Go on once a second until interrupted; every 10 s if the output isn't a terminal
+    #[arg(long, short)]
+    pub watch: bool,
+    /// The server's status socket, if it isn't at a usual place
+    #[arg(long, value_name = "PATH")]
+    pub status_socket: Option<PathBuf>,
+}
+
+/// `maser tracking`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TrackingArguments {
+    /// The `tracking` of the server's own document, JSON, without interpretation
+    #[arg(long, conflicts_with = "watch")]
+    pub json: bool,
+    /// Go on once a second until interrupted; every 10 s if the output isn't a terminal
     #[arg(long, short)]
     pub watch: bool,
     /// The server's status socket, if it isn't at a usual place
@@ -154,24 +198,74 @@ impl StatusArguments {
         out: &mut dyn Write,
         terminal_width: Option<usize>,
     ) -> Result<(), CliError> {
-        let path = match &self.status_socket {
-            Some(path) => path.clone(),
-            None => status::find(surroundings)?,
-        };
-        let first = status::fetch(&path)?;
+        let path = socket(self.status_socket.as_deref(), surroundings)?;
         if self.watch {
-            let mut first = Some(first);
-            let next = || first.take().map_or_else(|| status::fetch(&path), Ok);
-            // Nothing stops it but the reader, an interrupt, or a server that is gone.
-            let never = std::sync::atomic::AtomicBool::new(false);
-            return status::watch(next, out, terminal_width, &never).map_err(CliError::Output);
+            return watch(Page::Status, &path, out, terminal_width);
         }
-        if self.json {
-            let document = serde_json::to_string(&first).map_err(|error| CliError::Output(error.into()))?;
-            return print(out, &(document + "\n"));
-        }
-        print(out, &status::table(&first, self.all))
+        let status = status::fetch(&path)?;
+        let text = if self.json { json(&status)? } else { status::table(&status, self.all) };
+        print(out, &text)
     }
+}
+
+impl SourcesArguments {
+    /// Asks the server and shows its sources; `terminal_width` is none if `out` isn't a terminal.
+    pub fn run(
+        &self,
+        surroundings: &Surroundings,
+        out: &mut dyn Write,
+        terminal_width: Option<usize>,
+    ) -> Result<(), CliError> {
+        let path = socket(self.status_socket.as_deref(), surroundings)?;
+        if self.watch {
+            return watch(Page::Sources, &path, out, terminal_width);
+        }
+        let status = status::fetch(&path)?;
+        let text = if self.json { json(&status.sources)? } else { status::sources_table(&status, self.all) };
+        print(out, &text)
+    }
+}
+
+impl TrackingArguments {
+    /// Asks the server and shows how its clock follows the sources; `terminal_width` is none if `out` isn't a terminal.
+    pub fn run(
+        &self,
+        surroundings: &Surroundings,
+        out: &mut dyn Write,
+        terminal_width: Option<usize>,
+    ) -> Result<(), CliError> {
+        let path = socket(self.status_socket.as_deref(), surroundings)?;
+        if self.watch {
+            return watch(Page::Tracking, &path, out, terminal_width);
+        }
+        let status = status::fetch(&path)?;
+        let text = if self.json { json(&status.tracking)? } else { status::tracking_table(&status) };
+        print(out, &text)
+    }
+}
+
+/// Where to ask: at the socket that is named, or else at a usual place.
+fn socket(named: Option<&Path>, surroundings: &Surroundings) -> Result<PathBuf, ClientError> {
+    named.map_or_else(|| status::find(surroundings), |path| Ok(path.to_owned()))
+}
+
+fn watch(
+    page: Page,
+    path: &Path,
+    out: &mut dyn Write,
+    terminal_width: Option<usize>,
+) -> Result<(), CliError> {
+    // A server that isn't there at all is told as by the other commands.
+    let mut first = Some(status::fetch(path)?);
+    let next = || first.take().map_or_else(|| status::fetch(path), Ok);
+    // Nothing stops it but the reader, an interrupt, or a server that is gone.
+    let never = AtomicBool::new(false);
+    status::watch(page, next, out, terminal_width, &never).map_err(CliError::Output)
+}
+
+fn json(part: &impl Serialize) -> Result<String, CliError> {
+    let document = serde_json::to_string(part).map_err(|error| CliError::Output(error.into()))?;
+    Ok(document + "\n")
 }
 
 /// Writes everything; a reader that has seen enough (`| head`) is no error.
@@ -185,6 +279,9 @@ fn print(out: &mut dyn Write, text: &str) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Key;
+    use crate::status::tests::{plausible, scratch};
+    use crate::status::{SourceStatus, StatusServer, Tracking};
     use clap::CommandFactory;
 
     fn parse(arguments: &[&str]) -> Result<Command, clap::Error> {
@@ -194,7 +291,9 @@ mod tests {
     fn serve(arguments: &[&str]) -> ServeArguments {
         match parse(&[&["serve"], arguments].concat()).unwrap() {
             Command::Serve(arguments) => arguments,
-            Command::CheckConfig(_) | Command::Status(_) => panic!("not serve"),
+            Command::CheckConfig(_) | Command::Status(_) | Command::Sources(_) | Command::Tracking(_) => {
+                panic!("not serve")
+            }
         }
     }
 
@@ -242,7 +341,9 @@ mod tests {
         let workers = told(&["serve", "--workers", "0"]);
         assert!(workers.contains("must be from 1 to 256"), "{workers}");
         assert!(told(&["check-config"]).contains("<FILE>"));
-        assert!(parse(&["status", "--json", "--watch"]).is_err());
+        for command in ["status", "sources", "tracking"] {
+            assert!(parse(&[command, "--json", "--watch"]).is_err());
+        }
     }
 
     #[test]
@@ -261,7 +362,10 @@ mod tests {
         let config = Config::default_run();
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(
-            help.contains(&format!("of stratum {} while the kernel says", config.source.served_stratum())),
+            help.contains(&format!(
+                "of stratum {} while the kernel says",
+                config.sources[0].served_stratum().unwrap()
+            )),
             "{help}"
         );
         assert!(help.contains(&format!("of stratum {} while it doesn't", config.local.unwrap())), "{help}");
@@ -271,13 +375,43 @@ mod tests {
     }
 
     #[test]
+    fn a_running_server_is_asked_for_what_each_command_shows() {
+        let path = scratch("asked");
+        let server = StatusServer::start(&path, plausible).unwrap();
+        let asked = |arguments: &[&str]| {
+            let socket = ["--status-socket", path.to_str().unwrap()];
+            let (place, mut out) = (Surroundings::of_process(), Vec::new());
+            match parse(&[arguments, &socket].concat()).unwrap() {
+                Command::Status(arguments) => arguments.run(&place, &mut out, None),
+                Command::Sources(arguments) => arguments.run(&place, &mut out, None),
+                Command::Tracking(arguments) => arguments.run(&place, &mut out, None),
+                Command::Serve(_) | Command::CheckConfig(_) => panic!("they ask nobody"),
+            }
+            .unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let told = plausible();
+        assert_eq!(asked(&["status"]), status::table(&told, false));
+        assert_eq!(asked(&["sources"]), status::sources_table(&told, false));
+        assert_eq!(asked(&["sources", "--all"]), status::sources_table(&told, true));
+        assert_eq!(asked(&["tracking"]), status::tracking_table(&told));
+        let sources: Vec<SourceStatus> = serde_json::from_str(&asked(&["sources", "--json"])).unwrap();
+        assert_eq!(sources, told.sources);
+        let tracking: Tracking = serde_json::from_str(&asked(&["tracking", "--json"])).unwrap();
+        assert_eq!(tracking, told.tracking);
+        drop(server);
+    }
+
+    #[test]
     fn the_keys_are_told() {
         let mut out = Vec::new();
         CheckConfigArguments { file: None, keys: true }.run(&mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert_eq!(
-            KEYS.iter().filter(|key| text.contains(&format!("{}.{}\n", key.section, key.name))).count(),
-            11
-        );
+        let told = |key: &&&Key| {
+            let name = format!("{}.{}", key.section, key.name);
+            text.lines().any(|line| line == name || line.starts_with(&format!("{name} (type ")))
+        };
+        assert_eq!(KEYS.iter().filter(told).count(), 37);
+        assert!(text.contains("\nsource.baud (type nmea, ubx)\n    Takes one of 4800, "), "{text}");
     }
 }

@@ -1,14 +1,18 @@
 //! The maser daemon: wiring, no arithmetic.
 //!
-//! Two functions tell what it does: [`worker::Worker::batch`], the packet flow, and [`pulse::Pulse::beat`], the
-//! pulse flow. The rest starts them, counts, and tells about them.
+//! A few functions tell what it does: [`worker::Worker::batch`], the packet flow, and the pulse flow, which is
+//! [`pulse::Pulse::beat`] where the machine's clock is the only source and [`pulse::disciplined::Disciplined::beat`]
+//! otherwise. The rest starts them, counts, and tells about them.
 
 pub mod cli;
 pub mod config;
 pub mod count;
+pub mod leaps;
 pub mod port;
 pub mod pulse;
 pub mod report;
+pub mod source;
 pub mod start;
+pub mod state;
 pub mod status;
 pub mod worker;

@@ -1,9 +1,9 @@
 //! The command `maser`: parses the command line, does one thing, and says what went wrong in words.
 
 use clap::Parser;
-use maser::cli::{Cli, Command, ServeArguments};
+use maser::cli::{Cli, CliError, Command, ServeArguments};
 use maser::start::Server;
-use maser::status::{self, StatusServer, Surroundings};
+use maser::status::{self, Page, StatusServer, Surroundings};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -26,9 +26,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(arguments) => serve(&arguments),
         Command::CheckConfig(arguments) => arguments.run(&mut io::stdout()).map_err(Into::into),
-        Command::Status(arguments) => arguments
-            .run(&Surroundings::of_process(), &mut io::stdout(), terminal_width())
-            .map_err(Into::into),
+        Command::Status(arguments) => asked(|place, out, width| arguments.run(place, out, width)),
+        Command::Sources(arguments) => asked(|place, out, width| arguments.run(place, out, width)),
+        Command::Tracking(arguments) => asked(|place, out, width| arguments.run(place, out, width)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -37,6 +37,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A command that asks a running server.
+fn asked(
+    run: impl FnOnce(&Surroundings, &mut dyn Write, Option<usize>) -> Result<(), CliError>,
+) -> Result<(), Box<dyn Error>> {
+    run(&Surroundings::of_process(), &mut io::stdout(), terminal_width()).map_err(Into::into)
 }
 
 /// The life of a server: starts it, says `ready`, waits for a signal, drains it.
@@ -58,7 +65,8 @@ fn serve(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
     let screen = arguments.screen.then(|| {
         let (view, stop) = (server.view(), Arc::clone(&stop_screen));
         thread::spawn(move || {
-            status::watch(|| Ok::<_, Infallible>(view.status()), &mut io::stdout(), terminal_width, &stop)
+            let next = || Ok::<_, Infallible>(view.status());
+            status::watch(Page::Status, next, &mut io::stdout(), terminal_width, &stop)
         })
     });
     wait_for_signal(&signals, &server)?;

@@ -1,8 +1,12 @@
 //! The pulse flow: reads the reference, lets the core decide, publishes the snapshot.
 //!
-//! Today's only reference is the machine's own clock, read eight times a second and at once after a step of it.
-//! The thread is off the packet path: it may log and lock. If it stalls or dies, the last snapshot's limit makes
-//! every reply say "unsynchronised".
+//! Here is the flow of the machine's own clock where it is the only source, read eight times a second and at once after a
+//! step of it; that of any other sources is in [`disciplined`]. The thread is off the packet path: it may log and lock.
+//! If it stalls or dies, the last snapshot's limit makes every reply say "unsynchronised".
+
+pub mod disciplined;
+pub mod settings;
+mod told;
 
 use maser_core::refclock::{KernelError, MachineClock, MachineReading, MachineUpdate, PendingLeap, Standing};
 use maser_core::snapshot::Snapshot;

@@ -1,18 +1,22 @@
 //! The running server as the status tells it: every figure is read from where it is made, at the moment of asking.
 
-use crate::config::{Config, Source};
+mod sources;
+
+use crate::config::{Config, Source, SourceKind};
 use crate::count::Counts;
+use crate::leaps::{Leaps, date};
 use crate::port::ladder::Footing;
+use crate::pulse::disciplined::Disciplined;
 use crate::pulse::{Pulse, PulseState};
+use crate::state::{counter_name, hertz};
 use crate::status::{
-    ClockStatus, Counters, LeapStatus, PortStatus, Residence, SourceStatus, State, Status, WorkerStatus,
-    rfc3339,
+    ClockStatus, Counters, LeapStatus, PortStatus, Residence, SourceStatus, State, Status, Tracking,
+    WorkerStatus,
 };
 use maser_core::refclock::Standing;
 use maser_core::snapshot::Snapshot;
-use maser_core::time::{BUILD_DATE, LeapIndicator, NtpTimestamp, Rate, Span, Ticks};
+use maser_core::time::{BUILD_DATE, LeapIndicator, NtpTimestamp, Span, Ticks};
 use maser_sys::calibration::Choice;
-use maser_sys::counter::CounterKind;
 use maser_sys::snapshot_cell::Reader;
 use std::sync::Arc;
 
@@ -27,6 +31,15 @@ pub struct WorkerView {
     pub counts: Arc<Counts>,
 }
 
+/// Where the served clock comes from.
+#[derive(Debug)]
+pub enum Flow {
+    /// The machine's own clock, the only source.
+    Machine(Arc<Pulse>),
+    /// Any other sources, and the leap seconds that the server started with.
+    Sources(Arc<Disciplined>, Leaps),
+}
+
 /// What can be told of a running server.
 #[derive(Debug)]
 pub struct View {
@@ -36,8 +49,8 @@ pub struct View {
     pub counter: Choice,
     /// The packet port and why it was chosen.
     pub footing: Footing,
-    /// The pulse flow's state.
-    pub pulse: Arc<Pulse>,
+    /// The pulse flow.
+    pub flow: Flow,
     /// The workers, in order.
     pub workers: Vec<WorkerView>,
     /// Reads the snapshot.
@@ -52,48 +65,91 @@ impl View {
     pub fn status(&self) -> Status {
         let counter = self.counter.counter;
         let now = counter.now();
-        let pulse = self.pulse.state();
         // Exactly what a worker would serve at this moment.
         let snapshot = self.snapshots.read().map_or(Snapshot::UNKNOWN, |read| read.snapshot);
         let header = snapshot.header_at(now, Span::ZERO);
+        let root_delay_s = header.root_delay.to_span().as_seconds_f64();
+        let root_dispersion_s = snapshot.root_dispersion_at(now).as_seconds_f64();
+        let served = Tracking {
+            reference_id: reference_id(header.stratum, header.reference_id),
+            stratum: if header.stratum == 0 { 16 } else { header.stratum },
+            root_delay_s,
+            root_dispersion_s,
+            root_distance_s: root_dispersion_s + root_delay_s / 2.0,
+            root_distance_max_s: self.config.clock.root_distance_max.as_seconds_f64(),
+            ..Tracking::default()
+        };
+        let (sources, tracking) = match &self.flow {
+            Flow::Machine(pulse) => self.machine(pulse.state(), served, snapshot.synchronised_at(now)),
+            Flow::Sources(clock, leaps) => {
+                sources::figures(&self.config, &clock.figures(now), leaps, served, &snapshot, now)
+            }
+        };
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: counter.nominal_rate().span_of(now.since(self.started)).as_seconds_f64(),
-            state: state(snapshot.synchronised_at(now), pulse.standing),
-            stratum: if header.stratum == 0 { 16 } else { header.stratum },
-            reference_id: reference_id(header.stratum, header.reference_id),
+            state: tracking.state,
+            stratum: tracking.stratum,
+            reference_id: tracking.reference_id.clone(),
             leap: leap(header.leap),
             precision_log2_s: header.precision,
-            root_delay_s: header.root_delay.to_span().as_seconds_f64(),
-            root_dispersion_s: snapshot.root_dispersion_at(now).as_seconds_f64(),
+            root_delay_s,
+            root_dispersion_s,
             reference_time: moment(header.reference_time),
             clock: ClockStatus {
                 counter: counter_name(counter.kind()).to_owned(),
                 why: self.counter.to_string(),
-                frequency_hz: frequency_hz(snapshot.line.map_or(counter.nominal_rate(), |line| line.rate)),
+                frequency_hz: hertz(snapshot.line.map_or(counter.nominal_rate(), |line| line.rate)),
             },
-            source: self.source(&pulse),
+            sources,
+            tracking,
             ports: self.ports(),
             workers: self.workers.iter().map(worker).collect(),
         }
     }
 
-    fn source(&self, pulse: &PulseState) -> SourceStatus {
-        let Source::Machine { stratum, .. } = &self.config.source;
-        let standing = match pulse.standing {
+    fn machine(
+        &self,
+        pulse: PulseState,
+        served: Tracking,
+        synchronised: bool,
+    ) -> (Vec<SourceStatus>, Tracking) {
+        let tracking = Tracking {
+            source: self.config.sources.first().map(|source| source.name.clone()).unwrap_or_default(),
+            state: state(synchronised, pulse.standing),
+            offset_s: pulse.offset.map(Span::as_seconds_f64),
+            ..served
+        };
+        (self.sources(&pulse), tracking)
+    }
+
+    /// The machine's own clock, the only source that there is here.
+    fn sources(&self, pulse: &PulseState) -> Vec<SourceStatus> {
+        let verdict = match pulse.standing {
             Some(Standing::Synchronised) => "synchronised by whatever keeps it",
             Some(Standing::Local) => "not synchronised, served at the local stratum",
             Some(Standing::Unsynchronised) => "not synchronised (if chronyd keeps it, does it have rtcsync?)",
             Some(Standing::BeforeBuild) => "says a date before this program was built",
             None => "not read yet",
         };
-        SourceStatus {
-            kind: "machine".to_owned(),
-            description: format!("this machine's clock (stratum {stratum} by configuration): {standing}"),
-            synchronised: pulse.standing == Some(Standing::Synchronised),
+        let source = |source: &Source| SourceStatus {
+            name: source.name.clone(),
+            kind: source.kind.of_type().word().to_owned(),
+            place: source.kind.to_string(),
+            verdict: verdict.to_owned(),
+            stratum: match source.kind {
+                SourceKind::Machine { stratum } => Some(stratum.get()),
+                SourceKind::Gpsd(_)
+                | SourceKind::Nmea(_)
+                | SourceKind::Ubx { .. }
+                | SourceKind::Pps { .. }
+                | SourceKind::Ntp { .. } => None,
+            },
             offset_s: pulse.offset.map(Span::as_seconds_f64),
             steps: pulse.steps.into(),
-        }
+            ..SourceStatus::default()
+        };
+        self.config.sources.iter().map(source).collect()
     }
 
     fn ports(&self) -> Vec<PortStatus> {
@@ -148,19 +204,5 @@ fn moment(timestamp: NtpTimestamp) -> Option<String> {
     if timestamp == NtpTimestamp::ZERO {
         return None;
     }
-    let utc = timestamp.to_utc(BUILD_DATE);
-    let nanos = utc.unix_nanos().rem_euclid(1_000_000_000);
-    Some(rfc3339(utc.unix_seconds(), u32::try_from(nanos).unwrap_or(0)))
-}
-
-const fn counter_name(kind: CounterKind) -> &'static str {
-    match kind {
-        CounterKind::Tsc => "tsc",
-        CounterKind::MonotonicRaw => "monotonic_raw",
-    }
-}
-
-fn frequency_hz(rate: Rate) -> f64 {
-    // A million ticks, so that a double has digits enough of the span.
-    1e6 / rate.span_of(1_000_000).as_seconds_f64()
+    Some(date(timestamp.to_utc(BUILD_DATE)))
 }

@@ -2,17 +2,23 @@
 //!
 //! All that can fail is tried before `ready` is said, and says what to do about it.
 
-use crate::config::{Config, Idle, Source, Stratum, WorkersError};
+use crate::config::{Config, Idle, SourceKind, Stratum, WorkersError};
 use crate::count::Counts;
+use crate::leaps::{Leaps, LeapsError};
 use crate::port::Port;
 use crate::port::ladder::{self, LadderError, Rung};
+use crate::pulse::disciplined::Disciplined;
+use crate::pulse::settings::{BUILD_DATE_MARGIN, clock_settings};
 use crate::pulse::{CounterWithdrawn, Pulse};
-use crate::report::{View, WorkerView};
-use crate::worker::Worker;
+use crate::report::{Flow, View, WorkerView};
+use crate::source::drivers::{self, Driver};
+use crate::source::{REPORTS_MAX, Report};
+use crate::state::Keeper;
+use crate::worker::{Smearing, Worker};
 use core_affinity::CoreId;
 use maser_core::refclock::{MachineClock, MachineSettings};
 use maser_core::snapshot::Snapshot;
-use maser_core::time::{BUILD_DATE, LeapTable, Span};
+use maser_core::time::{BUILD_DATE, LeapTable, Smear};
 use maser_sys::calibration::{self, Choice, CoreError, Refusal};
 use maser_sys::clock_watch::ClockWatch;
 use maser_sys::counter::Counter;
@@ -25,7 +31,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::Duration;
 use thiserror::Error;
@@ -35,15 +41,15 @@ use tracing::{info, warn};
 const OPEN_TRIES: u32 = 11;
 const OPEN_PAUSE: Duration = Duration::from_millis(100);
 
-/// A clock is wrong, and not merely another time zone's, when it says a date so long before the build.
-const BUILD_DATE_MARGIN: Span = Span::from_seconds(86_400);
-
 /// How often the TSC is tried on a machine that is too busy to tell.
 const CHOOSE_TRIES: u32 = 3;
 
 /// Why the server can't start, or had to stop.
 #[derive(Debug, Error)]
 pub enum ServeError {
+    /// The list of leap seconds can't be used.
+    #[error(transparent)]
+    Leaps(#[from] LeapsError),
     /// The workers can't be placed as they were asked for.
     #[error("server.workers: {0}")]
     Workers(#[from] WorkersError),
@@ -77,6 +83,9 @@ pub enum ServeError {
         "the kernel no longer trusts the TSC (dmesg says why); start again to serve from CLOCK_MONOTONIC_RAW"
     )]
     CounterWithdrawn,
+    /// A source's driver has ended, which it never does by itself: a bug.
+    #[error("the driver of source {0} has stopped: please report this, with the lines above")]
+    DriverStopped(String),
     /// A thread has panicked: a bug.
     #[error("the {0} thread has panicked: please report this, with the lines above")]
     Panicked(&'static str),
@@ -97,8 +106,11 @@ pub struct Server {
 #[derive(Debug, Default)]
 struct Threads {
     stop_workers: Arc<AtomicBool>,
+    stop_drivers: Arc<AtomicBool>,
     stop_pulse: Arc<AtomicBool>,
     workers: Vec<JoinHandle<Result<(), ServeError>>>,
+    drivers: Vec<Driver>,
+    keeper: Option<JoinHandle<()>>,
     pulse: Option<JoinHandle<Result<(), CounterWithdrawn>>>,
 }
 
@@ -108,6 +120,7 @@ impl Server {
     /// # Errors
     /// What is in the way, and what to do about it.
     pub fn start(config: Config) -> Result<Self, ServeError> {
+        let leaps = Leaps::load(&config.clock)?;
         let cores = config.server.workers.place(&available_cores())?;
         let counter = choose_counter(&cores);
         info!("{counter}");
@@ -115,14 +128,16 @@ impl Server {
         info!("port: {}: {}", footing.rung, footing.why);
         let sockets = open_sockets(&config, cores.len())?;
 
-        let (mut writer, snapshots) = snapshot_cell(&Snapshot::UNKNOWN);
-        let pulse = Arc::new(Pulse::default());
-        let mut clock = MachineClock::new(machine_settings(&config, &counter.counter), LeapTable::built_in());
-        // Before the first request, so that no reply goes out without the time.
-        pulse.beat(&mut clock, counter.counter, &mut writer);
-
+        let (writer, snapshots) = snapshot_cell(&Snapshot::UNKNOWN);
         let mut threads = Threads::default();
-        threads.start_pulse(Arc::clone(&pulse), clock, counter.counter, writer)?;
+        let flow = match machine_source(&config) {
+            Some(machine) => {
+                let settings = machine_settings(machine, &config, &counter.counter);
+                threads.start_machine(settings, counter.counter, writer)?
+            }
+            None => threads.start_sources(&config, counter.counter, leaps, writer)?,
+        };
+        let smearing = smearing(&config);
         let tasks = cores.iter().zip(sockets).map(|(&core, sockets)| WorkerTask {
             core,
             sockets,
@@ -130,13 +145,14 @@ impl Server {
             counter: counter.counter,
             snapshots: snapshots.clone(),
             counts: Arc::default(),
+            smearing,
             batch: config.server.batch.get(),
             idle: config.server.idle,
             stop: Arc::clone(&threads.stop_workers),
         });
         let workers = threads.start_workers(tasks.collect())?;
         let started = counter.counter.now();
-        let view = View { config, counter, footing, pulse, workers, snapshots, started };
+        let view = View { config, counter, footing, flow, workers, snapshots, started };
         Ok(Self { view: Arc::new(view), threads })
     }
 
@@ -149,12 +165,14 @@ impl Server {
     /// Whether a thread has stopped by itself, which only a failed port or a bug can bring about.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        let pulse = self.threads.pulse.iter();
-        self.threads.workers.iter().any(JoinHandle::is_finished)
-            || pulse.into_iter().any(JoinHandle::is_finished)
+        let threads = &self.threads;
+        threads.workers.iter().any(JoinHandle::is_finished)
+            || threads.drivers.iter().any(|driver| driver.thread.is_finished())
+            || threads.keeper.iter().any(JoinHandle::is_finished)
+            || threads.pulse.iter().any(JoinHandle::is_finished)
     }
 
-    /// Drains and ends the workers, then the pulse.
+    /// Drains and ends the workers, then those that keep the clock.
     ///
     /// # Errors
     /// What ended a thread before it was asked to.
@@ -164,16 +182,50 @@ impl Server {
 }
 
 impl Threads {
-    fn start_pulse(
+    /// The pulse flow of the machine's own clock, which has no other source beside it.
+    fn start_machine(
         &mut self,
-        pulse: Arc<Pulse>,
-        mut clock: MachineClock,
+        settings: MachineSettings,
         counter: Counter,
         mut writer: Writer,
-    ) -> Result<(), ServeError> {
+    ) -> Result<Flow, ServeError> {
+        let pulse = Arc::new(Pulse::default());
+        let mut clock = MachineClock::new(settings, LeapTable::built_in());
+        // Before the first request, so that no reply goes out without the time.
+        pulse.beat(&mut clock, counter, &mut writer);
         let watch = ClockWatch::new().map_err(system("no timer that notices steps of CLOCK_REALTIME"))?;
-        let stop = Arc::clone(&self.stop_pulse);
-        let run = move || pulse.run(&mut clock, counter, &mut writer, &watch, &stop);
+        let (stop, running) = (Arc::clone(&self.stop_pulse), Arc::clone(&pulse));
+        self.spawn_pulse(move || running.run(&mut clock, counter, &mut writer, &watch, &stop))?;
+        Ok(Flow::Machine(pulse))
+    }
+
+    /// The pulse flow of any other sources: their drivers, the clock over them, and what is kept of it.
+    fn start_sources(
+        &mut self,
+        config: &Config,
+        counter: Counter,
+        leaps: Leaps,
+        mut writer: Writer,
+    ) -> Result<Flow, ServeError> {
+        let (mut keeper, saved) = Keeper::open(config, counter, leaps.clone());
+        let settings = clock_settings(config, &counter, &leaps, saved);
+        let clock = Arc::new(Disciplined::new(config, counter, settings));
+        let (reports, heard): (_, Receiver<Report>) = sync_channel(REPORTS_MAX);
+        let (stop, running) = (Arc::clone(&self.stop_pulse), Arc::clone(&clock));
+        self.spawn_pulse(move || running.run(&heard, &mut writer, &stop))?;
+        let no_driver = system("no thread for a source's driver");
+        self.drivers =
+            drivers::start(&config.sources, counter, &reports, &self.stop_drivers).map_err(no_driver)?;
+        let (stop, kept) = (Arc::clone(&self.stop_drivers), Arc::clone(&clock));
+        let keeper = Builder::new().name("state".into()).spawn(move || keeper.run(&kept, &stop));
+        self.keeper = Some(keeper.map_err(system("no thread for the state"))?);
+        Ok(Flow::Sources(clock, leaps))
+    }
+
+    fn spawn_pulse(
+        &mut self,
+        run: impl FnOnce() -> Result<(), CounterWithdrawn> + Send + 'static,
+    ) -> Result<(), ServeError> {
         let thread =
             Builder::new().name("pulse".into()).spawn(run).map_err(system("no thread for the pulse"))?;
         self.pulse = Some(thread);
@@ -208,10 +260,18 @@ impl Threads {
 
     fn stop(&mut self) -> Result<(), ServeError> {
         self.stop_workers.store(true, Ordering::Relaxed);
-        let mut outcome = Ok(());
+        let mut outcome = self.drivers_ended();
+        // Those that keep the clock may take a moment to notice: meanwhile the workers drain on the last snapshots.
+        self.stop_drivers.store(true, Ordering::Relaxed);
         for thread in self.workers.drain(..) {
             let ended = thread.join().unwrap_or(Err(ServeError::Panicked("worker")));
             outcome = outcome.and(ended);
+        }
+        for Driver { name, thread } in self.drivers.drain(..) {
+            outcome = outcome.and(thread.join().map_err(|_| ServeError::DriverStopped(name)));
+        }
+        if let Some(keeper) = self.keeper.take() {
+            outcome = outcome.and(keeper.join().map_err(|_| ServeError::Panicked("state")));
         }
         self.stop_pulse.store(true, Ordering::Relaxed);
         if let Some(thread) = self.pulse.take() {
@@ -222,6 +282,12 @@ impl Threads {
             outcome = outcome.and(ended);
         }
         outcome
+    }
+
+    /// Whether a driver has ended before it was told to.
+    fn drivers_ended(&self) -> Result<(), ServeError> {
+        let ended = self.drivers.iter().find(|driver| driver.thread.is_finished());
+        ended.map_or(Ok(()), |driver| Err(ServeError::DriverStopped(driver.name.clone())))
     }
 }
 
@@ -246,6 +312,7 @@ struct WorkerTask {
     counter: Counter,
     snapshots: Reader,
     counts: Arc<Counts>,
+    smearing: Option<Smearing>,
     batch: usize,
     idle: Idle,
     stop: Arc<AtomicBool>,
@@ -283,8 +350,10 @@ impl WorkerTask {
             Err(error) => (Ready { pinned: Err(error), ..word }, None),
         };
         // All memory of the packet path is there before the word is said.
-        let worker = port
-            .map(|port| Worker::new(port, self.snapshots.clone(), self.counter, &self.counts, self.batch));
+        let worker = port.map(|port| {
+            Worker::new(port, self.snapshots.clone(), self.counter, &self.counts, self.batch)
+                .smearing(self.smearing)
+        });
         // Nobody waits for it any more once starting has failed.
         let _heard = ready.send(word);
         drop(ready);
@@ -292,12 +361,19 @@ impl WorkerTask {
     }
 }
 
-/// One list of sockets a worker: its share of every listen address.
+/// The sockets of the addresses that smear leap seconds come after the others.
+fn smearing(config: &Config) -> Option<Smearing> {
+    let first_socket = u16::try_from(config.server.listen.len()).unwrap_or(u16::MAX);
+    config.smear.as_ref().map(|smear| Smearing { smear: Smear::over(smear.length), first_socket })
+}
+
+/// One list of sockets a worker: its share of every listen address, those that smear leap seconds last.
 fn open_sockets(config: &Config, workers: usize) -> Result<Vec<Vec<UdpSocket>>, ServeError> {
     let asked = config.server.receive_buffer_octets.get() as usize;
     let options = SocketOptions { receive_buffer: asked, ..SocketOptions::default() };
     let mut shares: Vec<Vec<UdpSocket>> = (0..workers).map(|_| Vec::new()).collect();
-    for &address in &config.server.listen {
+    let smearing = config.smear.iter().flat_map(|smear| &smear.listen);
+    for &address in config.server.listen.iter().chain(smearing) {
         // Nobody outside can choose addresses that all meet one worker without knowing this number.
         let steering = Steering::new(random_u32());
         let group = open_group_patiently(address, workers, steering, options)?;
@@ -354,14 +430,61 @@ fn available_cores() -> Vec<usize> {
     core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
 }
 
-fn machine_settings(config: &Config, counter: &Counter) -> MachineSettings {
-    let Source::Machine { stratum, reference_id } = &config.source;
+/// The machine's own clock, if it is the only source: its stratum and reference id, as the operator states them.
+fn machine_source(config: &Config) -> Option<(Stratum, [u8; 4])> {
+    match config.sources.as_slice() {
+        [source] => match source.kind {
+            SourceKind::Machine { stratum } => Some((stratum, source.reference_id?)),
+            SourceKind::Gpsd(_)
+            | SourceKind::Nmea(_)
+            | SourceKind::Ubx { .. }
+            | SourceKind::Pps { .. }
+            | SourceKind::Ntp { .. } => None,
+        },
+        _ => None,
+    }
+}
+
+fn machine_settings(
+    (stratum, reference_id): (Stratum, [u8; 4]),
+    config: &Config,
+    counter: &Counter,
+) -> MachineSettings {
     MachineSettings {
         stratum: stratum.get(),
-        reference_id: reference_id.octets(),
+        reference_id,
         local_stratum: config.local.map(Stratum::get),
         precision: counter.precision(),
         nominal_rate: counter.nominal_rate(),
         not_before: BUILD_DATE - BUILD_DATE_MARGIN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_that_ends_by_itself_is_an_error_of_the_server() {
+        for run in [|| panic!("as a bug would, shown here on purpose"), || {}] {
+            let thread = Builder::new().spawn(run).unwrap();
+            while !thread.is_finished() {
+                thread::yield_now();
+            }
+            let mut threads = Threads::default();
+            threads.drivers.push(Driver { name: "gps".to_owned(), thread });
+            let stopped = threads.stop().unwrap_err();
+            assert!(stopped.to_string().starts_with("the driver of source gps has stopped"), "{stopped}");
+        }
+        let mut threads = Threads::default();
+        let stop = Arc::clone(&threads.stop_drivers);
+        let until_told = move || {
+            while !stop.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+        };
+        let thread = Builder::new().spawn(until_told).unwrap();
+        threads.drivers.push(Driver { name: "gps".to_owned(), thread });
+        assert!(threads.stop().is_ok());
     }
 }

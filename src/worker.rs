@@ -10,7 +10,9 @@ use maser_core::reply::{
     Departure, Prepared, ReceiveStamps, Verdict, decide, rewrite, stamp, transmit_after,
 };
 use maser_core::snapshot::{ClockHeader, Snapshot};
-use maser_core::time::{ClockReading, Instant, NtpTimestamp, Span, StampConverter, Tai, Ticks};
+use maser_core::time::{
+    ClockReading, Instant, NtpTimestamp, Smear, Smeared, Span, StampConverter, Tai, Ticks,
+};
 use maser_core::wire::{DropReason, Peer, parse_datagram};
 use maser_sys::clock;
 use maser_sys::counter::Counter;
@@ -51,10 +53,30 @@ const DRAIN_MAX: usize = 65_536;
 /// A batch whose worker was stopped for longer isn't sent: what its headers say was true when it was begun.
 const BATCH_AGE_MAX: Span = Span::from_nanos(100_000_000);
 
+/// Which listeners smear leap seconds, and how: those over a port's last sockets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Smearing {
+    /// How.
+    pub smear: Smear,
+    /// The first of those sockets.
+    pub first_socket: u16,
+}
+
+/// What all replies of a batch are made from.
+struct Moment {
+    snapshot: Snapshot,
+    reading: ClockReading,
+    header: ClockHeader,
+    /// What listeners that smear leap seconds say instead, where there are any.
+    smeared: ClockHeader,
+}
+
 /// A reply that waits for its transmit stamp.
 #[derive(Clone, Copy)]
 struct Waiting {
     prepared: Prepared,
+    /// It goes out from a listener that smears leap seconds.
+    smeared: bool,
     /// From the receive to the transmit stamp.
     residence_ns: u64,
     /// None while nothing is known of the time.
@@ -70,6 +92,8 @@ pub struct Worker<'a, P, C> {
     counts: &'a Counts,
     stamps: StampConverter,
     receive_stamps: ReceiveStamps,
+    smearing: Option<Smearing>,
+    smeared_stamps: ReceiveStamps<Smeared>,
     departure: Departure,
     /// By index in the batch.
     waiting: Box<[Option<Waiting>]>,
@@ -86,10 +110,19 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
             counts,
             stamps: StampConverter::new(),
             receive_stamps: ReceiveStamps::new(),
+            smearing: None,
+            smeared_stamps: ReceiveStamps::new(),
             departure: Departure::new(),
             waiting: vec![None; batch].into_boxed_slice(),
             outgoing: Vec::with_capacity(batch),
         }
+    }
+
+    /// The same worker, some of whose listeners smear leap seconds; none of them for none.
+    #[must_use]
+    pub fn smearing(mut self, smearing: Option<Smearing>) -> Self {
+        self.smearing = smearing;
+        self
     }
 
     /// Answers until `stop`, then what is already queued.
@@ -128,34 +161,29 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         let snapshot = self.read_snapshot();
         let reading = self.read_clocks();
         let header = snapshot.header_at(reading.ticks, self.clocks.span_of(reading.error_ticks));
+        let smeared = self
+            .smearing
+            .map_or(header, |Smearing { smear, .. }| snapshot.smeared(&header, reading.ticks, &smear));
+        let moment = Moment { snapshot, reading, header, smeared };
 
         self.outgoing.clear();
         for index in 0..received {
-            if let Verdict::Drop(reason) = self.answer(index, &snapshot, &header, &reading) {
+            if let Verdict::Drop(reason) = self.answer(index, &moment) {
                 self.counts.drop(reason);
             }
         }
-        self.counts.set(Event::StampMoved, self.receive_stamps.moved());
-        if self.is_overtaken(&snapshot, &reading) {
+        self.counts.set(Event::StampMoved, self.receive_stamps.moved() + self.smeared_stamps.moved());
+        if self.is_overtaken(&moment) {
             self.counts.event(Event::BatchOvertaken);
         } else {
-            self.send(
-                &snapshot,
-                if header.stratum == 0 { Event::AnsweredUnsynchronised } else { Event::Answered },
-            )?;
+            self.send(&moment)?;
         }
         Ok(received)
     }
 
     /// Decides what becomes of datagram `index` and, where that is a reply, writes it over the request.
     #[inline]
-    fn answer(
-        &mut self,
-        index: usize,
-        snapshot: &Snapshot,
-        clock: &ClockHeader,
-        reading: &ClockReading,
-    ) -> Verdict {
+    fn answer(&mut self, index: usize, moment: &Moment) -> Verdict {
         let (arrival, bytes) = self.port.datagram(index);
         if !arrival.whole {
             return Verdict::Drop(DropReason::TooLong);
@@ -170,22 +198,34 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
             self.counts.event(fault.into());
             Span::ZERO
         });
-        let received_at = snapshot
-            .line
-            .map(|line| self.receive_stamps.hand_out(line.at(reading.ticks) - age, snapshot.generation));
-        let receive = received_at.map_or(NtpTimestamp::ZERO, |tai| snapshot.ntp(tai));
-        let verdict = decide(&request, clock, receive);
+        let Moment { snapshot, reading, .. } = moment;
+        let smearing = self.smearing.as_ref().filter(|smearing| arrival.socket >= smearing.first_socket);
+        let arrived_at = snapshot.line.map(|line| line.at(reading.ticks) - age);
+        let (received_at, receive) = match (arrived_at, smearing) {
+            (None, _) => (None, NtpTimestamp::ZERO),
+            (Some(tai), None) => {
+                let tai = self.receive_stamps.hand_out(tai, snapshot.generation);
+                (Some(tai), snapshot.ntp(tai))
+            }
+            (Some(tai), Some(Smearing { smear, .. })) => {
+                let smeared = smear.at(&snapshot.leap, tai);
+                (Some(tai), self.smeared_stamps.hand_out(smeared, snapshot.generation).ntp())
+            }
+        };
+        let smeared = smearing.is_some();
+        let header = if smeared { &moment.smeared } else { &moment.header };
+        let verdict = decide(&request, header, receive);
         if let Verdict::Answer(reply) | Verdict::AnswerUnsynchronised(reply) = &verdict {
             let prepared = rewrite(bytes, &request, reply);
             self.outgoing.push(outgoing(index, prepared.length()));
-            self.waiting[index] = Some(Waiting { prepared, residence_ns: 0, received_at, receive });
+            self.waiting[index] = Some(Waiting { prepared, smeared, residence_ns: 0, received_at, receive });
         }
         verdict
     }
 
     /// Whether the clock was stepped, or too much time went by, since the batch was begun: a worker may be preempted
     /// for any length of time.
-    fn is_overtaken(&self, snapshot: &Snapshot, reading: &ClockReading) -> bool {
+    fn is_overtaken(&self, Moment { snapshot, reading, .. }: &Moment) -> bool {
         let age = snapshot
             .line
             .map_or(Span::ZERO, |line| line.rate.span_of(self.clocks.now().since(reading.ticks)));
@@ -197,11 +237,12 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
 
     /// Stamps and sends the batch's replies, each just before the system call that takes it, with the moment when it will
     /// leave.
-    fn send(&mut self, snapshot: &Snapshot, answered: Event) -> io::Result<()> {
+    fn send(&mut self, Moment { snapshot, header, .. }: &Moment) -> io::Result<()> {
         if self.outgoing.is_empty() {
             return Ok(());
         }
         let (waiting, clocks, departure) = (&mut self.waiting, &self.clocks, &mut self.departure);
+        let smearing = self.smearing.as_ref();
         let (mut ahead, mut call) = (0, None);
         let sent = self.port.send(&self.outgoing, |index, bytes| {
             let now = clocks.now();
@@ -222,7 +263,11 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
             };
             let leaves = line.at(leaves);
             reply.residence_ns = (leaves - received_at).as_nanos().max(0).unsigned_abs();
-            stamp(bytes, &reply.prepared, transmit_after(reply.receive, snapshot.ntp(leaves)));
+            let transmit = match smearing.filter(|_| reply.smeared) {
+                None => snapshot.ntp(leaves),
+                Some(Smearing { smear, .. }) => smear.at(&snapshot.leap, leaves).ntp(),
+            };
+            stamp(bytes, &reply.prepared, transmit_after(reply.receive, transmit));
         })?;
         if let Some(begun) = call.filter(|_| sent.failed() == 0) {
             departure.learn(clocks.now().since(begun), ahead);
@@ -231,6 +276,7 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         {
             self.counts.residence_ns(reply.residence_ns);
         }
+        let answered = if header.stratum == 0 { Event::AnsweredUnsynchronised } else { Event::Answered };
         self.counts.events(answered, sent.sent as u64);
         self.counts.events(Event::SendCongested, sent.congested as u64);
         self.counts.events(Event::SendRefused, sent.refused as u64);

@@ -6,8 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use maser::config::{
-    self, Absent, Config, Idle, KEYS, Overrides, PortChoice, Problem, SECTIONS, Source, Workers, WorkersError,
+    self, Absent, Config, Edge, GpsdPlace, Idle, KEYS, Key, Overrides, PortChoice, Problem, SECTIONS, Serial,
+    Source, SourceKind, SourceType, Upstream, Workers, WorkersError,
 };
+use maser_core::time::Span;
 use proptest::prelude::*;
 
 fn root() -> PathBuf {
@@ -34,7 +36,7 @@ fn told(path: &Path) -> String {
 #[test]
 fn every_bad_file_is_told_exactly_so() {
     let files = toml_files(&root().join("tests/config"));
-    assert!(files.len() >= 16, "the bad files are gone");
+    assert!(files.len() >= 22, "the bad files are gone");
     for path in files {
         let expected = fs::read_to_string(path.with_extension("errors")).unwrap_or_default();
         let told = told(&path);
@@ -46,7 +48,7 @@ fn every_bad_file_is_told_exactly_so() {
 #[test]
 fn every_example_is_in_order() {
     let files = toml_files(&root().join("docs"));
-    assert!(files.len() >= 2, "the examples are gone");
+    assert!(files.len() >= 3, "the examples are gone");
     for path in files {
         assert_eq!(told(&path), "");
     }
@@ -77,20 +79,74 @@ fn the_example_shows_every_key_with_its_default() {
 
 const SOURCE: &str = "[[source]]\ntype = \"machine\"\nstratum = 1\n";
 
+/// A file with the least that a key's section can do with.
+fn least(key: &Key) -> String {
+    let kind = key.types.first().copied().unwrap_or(SourceType::Machine);
+    let source = match kind {
+        SourceType::Gpsd => "shm = 1",
+        SourceType::Nmea | SourceType::Ubx => "device = \"/dev/ttyS0\"",
+        SourceType::Pps => "device = \"/dev/pps0\"",
+        SourceType::Ntp => "address = \"ntp.example.net\"",
+        SourceType::Machine => "stratum = 1",
+    };
+    let before = if kind == SourceType::Pps { SOURCE } else { "" };
+    let source = format!("{before}[[source]]\ntype = \"{}\"\n{source}\n", kind.word());
+    match key.section {
+        "source" => source,
+        "smear" => format!("{source}[smear]\nlisten = [\"192.0.2.1:1123\"]\n"),
+        _ => format!("{source}{}\n", SECTIONS.iter().find(|(name, _)| *name == key.section).unwrap().1),
+    }
+}
+
 #[test]
 fn the_defaults_that_are_told_are_those_that_hold() {
-    let short = config::parse(SOURCE).unwrap();
     for key in KEYS {
         if let Absent::Value(value) = key.absent {
-            let header = SECTIONS.iter().find(|(name, _)| *name == key.section).unwrap().1;
-            let written = match key.section {
-                "source" => format!("{SOURCE}{} = {value}", key.name),
-                _ => format!("{SOURCE}{header}\n{} = {value}", key.name),
-            };
-            assert_eq!(config::parse(&written).as_ref(), Ok(&short), "{}.{}", key.section, key.name);
+            let least = least(key);
+            let short = config::parse(&least).unwrap();
+            let written = config::parse(&format!("{least}{} = {value}\n", key.name));
+            assert_eq!(written, Ok(short), "{}.{}", key.section, key.name);
         }
     }
-    assert_eq!(short.server, Config::default_run().server);
+    assert_eq!(config::parse(SOURCE).unwrap().server, Config::default_run().server);
+}
+
+#[test]
+fn the_defaults_that_depend_are_those_that_are_told() {
+    let source =
+        |text: &str| config::parse(&format!("{SOURCE}[[source]]\n{text}")).unwrap().sources.remove(1);
+    let error = |text: &str| source(text).error.as_nanos();
+    assert_eq!(error("type = 'pps'\ndevice = '/dev/pps0'"), 1_000);
+    assert_eq!(error("type = 'gpsd'\nsocket = '/run/gps.sock'"), 10_000);
+    assert_eq!(error("type = 'gpsd'\nshm = 1"), 10_000);
+    assert_eq!(error("type = 'gpsd'\nshm = 2"), 100_000_000);
+    assert_eq!(error("type = 'ubx'\ndevice = '/dev/ttyS0'"), 1_000_000);
+    assert_eq!(error("type = 'ntp'\naddress = 'a'"), 0);
+    assert_eq!(source("type = 'pps'\ndevice = '/dev/pps0'").reference_id, Some(*b"PPS\0"));
+    assert_eq!(source("type = 'nmea'\ndevice = '/dev/ttyS0'").reference_id, Some(*b"GPS\0"));
+    assert_eq!(source("type = 'ntp'\naddress = 'a'").reference_id, None);
+    let distance =
+        |text: &str| config::parse(&format!("{SOURCE}{text}")).unwrap().clock.root_distance_max.as_nanos();
+    assert_eq!(distance(""), 1_000_000_000);
+    assert_eq!(distance("[[source]]\ntype = 'ntp'\naddress = 'a'"), 1_000_000_000);
+    assert_eq!(distance("[[source]]\ntype = 'gpsd'\nshm = 1"), 10_000_000);
+}
+
+#[test]
+fn sources_have_names_and_labels_wherever_they_stand() {
+    let text = "[[source]]\ntype = 'pps'\ndevice = '/dev/pps0'\nlabel = ['ntp1', 'roof']\n\
+                [[source]]\ntype = 'ntp'\naddress = 'a'\n\
+                [[source]]\ntype = 'ntp'\naddress = 'b'\n\
+                [[source]]\ntype = 'nmea'\nname = 'roof'\ndevice = '/dev/ttyS0'\n\
+                [[source]]\ntype = 'pps'\ndevice = '/dev/pps1'\n";
+    let sources = config::parse(text).unwrap().sources;
+    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+    assert_eq!(names, ["pps0", "ntp0", "ntp1", "roof", "pps1"]);
+    let label = |at: usize| {
+        let SourceKind::Pps { label, .. } = &sources[at].kind else { panic!("{}", sources[at].kind) };
+        label.clone()
+    };
+    assert_eq!((label(0), label(4)), (vec![2, 3], vec![1, 2, 3]));
 }
 
 #[test]
@@ -106,19 +162,118 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(config.server.batch.get(), 128);
     assert_eq!(config.server.receive_buffer_octets.get(), 16 << 20);
     assert_eq!(config.status.socket.as_deref(), Some(Path::new("/run/maser/status.sock")));
-    let Source::Machine { stratum, reference_id } = config.source;
-    assert_eq!((stratum.get(), reference_id.octets()), (2, [192, 0, 2, 1]));
-    assert_eq!(config.source.served_stratum().get(), 3);
+    let [source] = config.sources.as_slice() else { panic!("one source: {config}") };
+    let stratum = config::Stratum::new(2).unwrap();
+    assert_eq!((&source.kind, source.reference_id), (&SourceKind::Machine { stratum }, Some([192, 0, 2, 1])));
+    assert_eq!(source.served_stratum().unwrap().get(), 3);
     assert_eq!(config.local.map(config::Stratum::get), Some(10));
+}
+
+#[test]
+fn every_key_of_the_sources_reaches_the_configuration() {
+    let config = config::load(&root().join("docs/example-gps.toml")).unwrap();
+    assert!(config.server.public);
+    let [roof, pulses, first, second, third] = config.sources.as_slice() else { panic!("{config}") };
+    let serial = Serial { device: "/dev/ttyACM0".into(), baud: 115_200, delay: None };
+    assert_eq!((roof.name.as_str(), &roof.kind), ("roof", &SourceKind::Ubx { serial, configure: true }));
+    assert_eq!((roof.prefer, pulses.prefer), (false, true));
+    let device = "/dev/pps0".into();
+    assert_eq!(pulses.kind, SourceKind::Pps { device, edge: Edge::Assert, label: vec![0] });
+    assert_eq!((pulses.offset.as_nanos(), pulses.error.as_nanos()), (100, 500));
+    assert_eq!(pulses.reference_id, Some(*b"GPS\0"));
+    let places: Vec<String> = [first, second, third].map(|source| source.kind.to_string()).into();
+    assert_eq!(places, ["192.0.2.10:123", "[2001:db8::10]:123", "ntp.example.net:123"]);
+    let polls = |source: &Source| {
+        let SourceKind::Ntp { burst: true, interleaved: true, poll_min_log2_s, poll_max_log2_s, .. } =
+            source.kind
+        else {
+            panic!("{}", source.kind)
+        };
+        (poll_min_log2_s, poll_max_log2_s)
+    };
+    assert_eq!((polls(first), polls(third)), ((6, 10), (7, 11)));
+    assert_eq!((config.clock.root_distance_max.as_nanos(), config.clock.agree_min), (1_000_000, 2));
+    assert_eq!(config.clock.leap_file.as_deref(), Some(Path::new(config::LEAP_FILE_USUAL)));
+    assert_eq!(config.clock.holdover_max.as_nanos(), 12 * 3_600_000_000_000);
+    assert_eq!((config.clock.state, config.smear), (None, None));
+}
+
+/// What no example has, every value away from its default.
+const ODD: &str = "
+[server]
+workers = 3
+[status]
+socket = '/a\"b\\c'
+[[source]]
+type = 'nmea'
+device = '/dev/ttyS0'
+baud = 4800
+delay = '0.1205 s'
+offset = '-3 ns'
+[[source]]
+type = 'pps'
+device = '/dev/pps0'
+edge = 'clear'
+reference_id = 'DCFa'
+label = ['ntp0', 'nmea0']
+[[source]]
+type = 'ntp'
+address = '[2001:db8::1]:1123'
+burst = false
+interleaved = false
+poll_min = '2 s'
+poll_max = '131072 s'
+[[source]]
+type = 'gpsd'
+socket = '/run/gps.sock'
+prefer = true
+[[source]]
+type = 'gpsd'
+shm = 255
+error = '12.5 us'
+[[source]]
+type = 'machine'
+stratum = 14
+reference_id = '192.0.2.9'
+[clock]
+state = '/var/lib/odd'
+agree_min = 6
+[smear]
+listen = ['127.0.0.2:1123', '[::1]:1123']
+length = '90 min'
+";
+
+#[test]
+fn odd_values_reach_the_configuration() {
+    let config = config::parse(ODD).unwrap();
+    let [nmea, pps, ntp, socket, shm, machine] = config.sources.as_slice() else { panic!("{config}") };
+    let SourceKind::Nmea(serial) = &nmea.kind else { panic!("{config}") };
+    assert_eq!((serial.baud, serial.delay.map(Span::as_nanos)), (4_800, Some(120_500_000)));
+    assert_eq!((nmea.offset.as_nanos(), nmea.reference_id), (-3, Some(*b"GPS\0")));
+    let device = "/dev/pps0".into();
+    assert_eq!(pps.kind, SourceKind::Pps { device, edge: Edge::Clear, label: vec![2, 0] });
+    assert_eq!(pps.reference_id, Some(*b"DCFa"));
+    let address = Upstream { host: "2001:db8::1".to_owned(), port: 1_123 };
+    let (burst, interleaved, poll_min_log2_s, poll_max_log2_s) = (false, false, 1, 17);
+    let asked = SourceKind::Ntp { address, burst, interleaved, poll_min_log2_s, poll_max_log2_s };
+    assert_eq!(ntp.kind, asked);
+    assert_eq!(socket.kind, SourceKind::Gpsd(GpsdPlace::Socket("/run/gps.sock".into())));
+    assert!(socket.prefer);
+    assert_eq!(shm.kind, SourceKind::Gpsd(GpsdPlace::SharedMemory(255)));
+    assert_eq!(shm.error.as_nanos(), 12_500);
+    assert_eq!(machine.served_stratum().map(config::Stratum::get), Some(15));
+    assert_eq!(config.clock.state.as_deref(), Some(Path::new("/var/lib/odd")));
+    assert_eq!(config.clock.agree_min, 6);
+    let smear = config.smear.unwrap();
+    assert_eq!(smear.listen, ["127.0.0.2:1123".parse().unwrap(), "[::1]:1123".parse().unwrap()]);
+    assert_eq!(smear.length, Span::from_seconds(5_400));
 }
 
 #[test]
 fn what_is_printed_reads_back_as_the_same() {
     let mut all = vec![Config::default_run()];
     all.extend(toml_files(&root().join("docs")).iter().map(|path| config::load(path).unwrap()));
-    let odd =
-        config::parse(&format!("{SOURCE}[status]\nsocket = '/a\"b\\c'\n[server]\nworkers = 3")).unwrap();
-    all.push(odd);
+    all.push(config::parse(ODD).unwrap());
     for config in all {
         assert_eq!(config::parse(&config.to_string()), Ok(config.clone()), "{config}");
     }
@@ -172,10 +327,14 @@ fn the_command_line_overrides_the_file() {
     );
     assert_eq!((config.server.idle, config.server.batch.get()), (Idle::Block, 128));
     assert_eq!(config.status.socket.as_deref(), Some(Path::new("here.sock")));
-    assert_eq!((config.source, config.local), (file.source.clone(), file.local));
+    assert_eq!((config.sources, config.local), (file.sources.clone(), file.local));
     let twice = Overrides { listen: vec![address, address], ..Overrides::default() };
     let error = file.overridden(twice).unwrap_err().to_string();
     assert_eq!(error, "--listen 127.0.0.1:1123 is given twice; leave one out");
+    let smeared = config::listen("[::1]:1123").unwrap();
+    let smeared = Overrides { listen: vec![smeared], ..Overrides::default() };
+    let error = config::parse(ODD).unwrap().overridden(smeared).unwrap_err().to_string();
+    assert_eq!(error, "--listen [::1]:1123 is in smear.listen, too; an address smears or it doesn't");
 }
 
 #[test]
@@ -218,6 +377,8 @@ const SCRAPS: &[&str] = &[
     "[[source]]",
     "[source]",
     "[local]",
+    "[clock]",
+    "[smear]",
     "[",
     "]",
     "[[",
@@ -249,6 +410,14 @@ const SCRAPS: &[&str] = &[
     "type",
     "stratum",
     "reference_id",
+    "name",
+    "device",
+    "shm",
+    "label",
+    "address",
+    "poll_min",
+    "offset",
+    "agree_min",
     "server",
     "source",
     "local",
@@ -261,6 +430,11 @@ const SCRAPS: &[&str] = &[
     "1979-05-27",
     "\"auto\"",
     "\"machine\"",
+    "\"pps\"",
+    "\"ntp\"",
+    "\"gpsd\"",
+    "\"-1.5 us\"",
+    "[\"machine0\"]",
     "\"0.0.0.0:123\"",
     "[]",
     "[0, 1]",
@@ -289,8 +463,13 @@ proptest! {
     }
 
     #[test]
-    fn nor_does_an_example_with_a_piece_replaced(at in 0_usize..1200, length in 0_usize..40, scrap in proptest::sample::select(SCRAPS)) {
-        let mut text = fs::read_to_string(root().join("docs/example-isolated.toml")).unwrap();
+    fn nor_does_an_example_with_a_piece_replaced(
+        at in 0_usize..1200,
+        length in 0_usize..40,
+        scrap in proptest::sample::select(SCRAPS),
+        example in proptest::sample::select(&["isolated", "gps"]),
+    ) {
+        let mut text = fs::read_to_string(root().join(format!("docs/example-{example}.toml"))).unwrap();
         let start = text.floor_char_boundary(at);
         let end = text.floor_char_boundary(start + length);
         text.replace_range(start..end, scrap);

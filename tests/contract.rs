@@ -11,9 +11,9 @@ mod support;
 use maser::config::Idle;
 use maser::count::Counts;
 use maser::port::Port;
-use maser::worker::Worker;
+use maser::worker::{Smearing, Worker};
 use maser_core::snapshot::{Growth, Snapshot};
-use maser_core::time::{Instant, LeapWindow, Line, NtpShort, NtpTimestamp, Span};
+use maser_core::time::{Instant, Leap, LeapWindow, Line, NtpShort, NtpTimestamp, Smear, Span};
 use maser_sys::calibration;
 use maser_sys::counter::Counter;
 use maser_sys::mmsg::MmsgPort;
@@ -41,7 +41,11 @@ fn still_snapshot(counter: Counter) -> Snapshot {
             rate: counter.nominal_rate(),
         }),
         valid_until: now.offset(counter.nominal_rate().ticks_in(Span::from_seconds(3_600))),
-        leap: LeapWindow { offset_s: 37, next: None },
+        // An hour before a leap second, where a listener that smears it differs.
+        leap: LeapWindow {
+            offset_s: 37,
+            next: Some(Leap { at: Instant::from_unix(1_800_003_637, 0), offset_after_s: 38 }),
+        },
         stratum: 2,
         precision: -25,
         reference_id: [192, 0, 2, 9],
@@ -66,17 +70,30 @@ struct Outcome {
     drops: Vec<(&'static str, u64)>,
 }
 
+/// Who is asked: both listen at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Listener {
+    Plain,
+    Smearing,
+}
+
 /// Serves the golden requests through a port made by `open` on the worker's own thread.
-fn outcome<P: Port>(address: SocketAddr, open: impl FnOnce(Vec<UdpSocket>) -> P + Send) -> Outcome {
+fn outcome<P: Port>(
+    address: SocketAddr,
+    asked: Listener,
+    open: impl FnOnce(Vec<UdpSocket>) -> P + Send,
+) -> Outcome {
     let counter = calibration::choose(&[]).counter;
     let (_writer, reader): (_, Reader) = snapshot_cell(&still_snapshot(counter));
-    let socket = UdpSocket::open(address, SocketOptions::default()).unwrap();
-    let server = socket.address();
+    let sockets = [(); 2].map(|()| UdpSocket::open(address, SocketOptions::default()).unwrap());
+    let server = sockets[asked as usize].address();
+    let smearing = Smearing { smear: Smear::over(Span::from_seconds(86_400)), first_socket: 1 };
     let (counts, stop) = (Counts::default(), Arc::new(AtomicBool::new(false)));
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
-            let port = open(vec![socket]);
-            Worker::new(port, reader, counter, &counts, 16).run(Idle::Block, &stop).unwrap();
+            let port = open(sockets.into());
+            let worker = Worker::new(port, reader, counter, &counts, 16);
+            worker.smearing(Some(smearing)).run(Idle::Block, &stop).unwrap();
         });
         let replies = cases().iter().map(|case| ask(server, &case.message, case.drop.is_none())).collect();
         std::thread::sleep(SILENCE);
@@ -122,7 +139,7 @@ fn differences(left: &Outcome, right: &Outcome) -> Vec<String> {
     found
 }
 
-fn assert_as_the_corpus_says(name: &str, outcome: &Outcome) {
+fn assert_as_the_corpus_says(name: &str, asked: Listener, outcome: &Outcome) {
     let cases = cases();
     let mut expected: BTreeMap<&str, u64> = BTreeMap::new();
     for reason in cases.iter().filter_map(|case| case.drop) {
@@ -144,21 +161,25 @@ fn assert_as_the_corpus_says(name: &str, outcome: &Outcome) {
                 case.name
             );
             assert_eq!((view.stratum, view.reference_id), (2, [192, 0, 2, 9]));
+            assert_eq!(view.leap, if asked == Listener::Plain { 1 } else { 0 }, "{}", case.name);
         }
     }
 }
 
 #[test]
 fn every_port_gives_the_same_replies() {
-    for address in ["127.0.0.1:0", "[::1]:0"] {
-        let address: SocketAddr = address.parse().unwrap();
-        let socket = outcome(address, |sockets| MmsgPort::new(sockets, 16).unwrap());
-        let uring = outcome(address, |sockets| UringPort::new(sockets, 16).unwrap());
-        assert_as_the_corpus_says(&format!("socket, {address}"), &socket);
-        assert_eq!(differences(&socket, &uring), Vec::<String>::new(), "socket and io-uring, {address}");
+    let ways = ["127.0.0.1:0", "[::1]:0"].map(|address| address.parse::<SocketAddr>().unwrap());
+    for (address, asked) in
+        ways.into_iter().flat_map(|way| [(way, Listener::Plain), (way, Listener::Smearing)])
+    {
+        let socket = outcome(address, asked, |sockets| MmsgPort::new(sockets, 16).unwrap());
+        let uring = outcome(address, asked, |sockets| UringPort::new(sockets, 16).unwrap());
+        let name = format!("{asked:?} at {address}");
+        assert_as_the_corpus_says(&name, asked, &socket);
+        assert_eq!(differences(&socket, &uring), Vec::<String>::new(), "socket and io-uring, {name}");
         let answered = socket.replies.iter().flatten().count();
         println!(
-            "{address}: {answered} answered and {} silent cases are equal",
+            "{name}: {answered} answered and {} silent cases are equal",
             socket.replies.len() - answered
         );
     }

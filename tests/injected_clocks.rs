@@ -6,10 +6,10 @@
 mod support;
 
 use maser::count::{Counts, Event};
-use maser::worker::{Clocks, Worker};
+use maser::worker::{Clocks, Smearing, Worker};
 use maser_core::refclock::{MachineClock, MachineReading, MachineSettings, PendingLeap, VALIDITY};
 use maser_core::snapshot::Snapshot;
-use maser_core::time::{Instant, LeapTable, Rate, Span, UNIX_TO_NTP_S};
+use maser_core::time::{Instant, LeapTable, Rate, Smear, Span, UNIX_TO_NTP_S};
 use maser_sys::datagram::Wait;
 use maser_sys::snapshot_cell::{Writer, snapshot_cell};
 use support::{Machine, MemoryPort, ReplyView, error_ns, request};
@@ -18,6 +18,10 @@ const MS: i64 = 1_000_000;
 const SECOND: i64 = 1_000_000_000;
 /// 2027-01-01 00:00:00 UTC.
 const NEW_YEAR: i64 = 20_819 * 86_400;
+
+/// The socket of a listener that smears leap seconds from noon to noon; socket 0's is plain.
+const SMEARING: u16 = 1;
+const DAY: i64 = 86_400;
 
 /// A server over a machine in the test's hands.
 struct Rig<'a> {
@@ -43,7 +47,9 @@ impl<'a> Rig<'a> {
             nominal_rate: Rate::NANOSECOND,
             not_before: Instant::from_unix(0, 0),
         };
+        let smearing = Smearing { smear: Smear::over(Span::from_seconds(DAY)), first_socket: SMEARING };
         let worker = Worker::new(port.worker_end(), reader, machine.clone(), counts, 64);
+        let worker = worker.smearing(Some(smearing));
         let clock = MachineClock::new(settings, LeapTable::built_in());
         Self { machine, port, worker, clock, cell, leap: PendingLeap::None, transmit: 0 }
     }
@@ -69,14 +75,21 @@ impl<'a> Rig<'a> {
     }
 
     fn ask_with_stamp(&mut self, stamp_ns: i64) -> ReplyView {
-        self.transmit += 1;
-        self.port.arrive(&request(self.transmit), stamp_ns);
-        assert_eq!(self.worker.batch(Wait::Poll).unwrap(), 1);
-        let sent = self.port.take_sent();
-        assert_eq!(sent.len(), 1, "every request is answered");
-        let reply = ReplyView::of(&sent[0]);
-        assert_eq!(reply.origin, self.transmit);
+        let [reply] = self.ask_by([0], stamp_ns);
         reply
+    }
+
+    /// A request by each of these sockets, in one batch.
+    fn ask_by<const N: usize>(&mut self, sockets: [u16; N], stamp_ns: i64) -> [ReplyView; N] {
+        self.transmit += 1;
+        for socket in sockets {
+            self.port.arrive_by(socket, &request(self.transmit), stamp_ns);
+        }
+        assert_eq!(self.worker.batch(Wait::Poll).unwrap(), N);
+        let sent: [_; N] = self.port.take_sent().try_into().expect("every request is answered");
+        let replies = sent.map(|reply| ReplyView::of(&reply));
+        assert!(replies.iter().all(|reply| reply.origin == self.transmit));
+        replies
     }
 }
 
@@ -168,6 +181,90 @@ fn replies_are_right_across_an_inserted_second() {
 #[test]
 fn replies_are_right_across_a_deleted_second() {
     through_a_leap_second(PendingLeap::Delete, 1);
+}
+
+/// From an hour before the noon before a leap second to an hour after the noon after it, a plain listener and one that
+/// smears asked together every second; the kernel acts 4 ms late.
+fn smeared_through_a_leap_second(leap: PendingLeap, count_moves_s: i64) {
+    let counts = Counts::default();
+    let noon = NEW_YEAR - DAY / 2;
+    // A request arrives 40 µs before the whole second, so that its reply leaves at the noons themselves.
+    let mut rig = Rig::new((noon - 3_600) * SECOND - 40_000, &counts);
+    let takes_s = DAY - count_moves_s;
+    let moves_at_s = DAY / 2 - count_moves_s.max(0);
+    let mut last: Option<ReplyView> = None;
+    for since_noon_s in -3_600..=takes_s + 3_600 {
+        rig.leap = if since_noon_s < moves_at_s { leap } else { PendingLeap::None };
+        // At the leap itself the kernel is late, and its stamps aren't believed for a second after.
+        let (at_leap, near) = (since_noon_s == moves_at_s, (0..3).contains(&(since_noon_s - moves_at_s)));
+        if !at_leap {
+            rig.beat();
+        }
+        let arrived_ns = rig.machine.realtime_ns();
+        rig.machine.pass_ns(40_000);
+        let [plain, smeared] = rig.ask_by([0, SMEARING], arrived_ns);
+        let warning = if count_moves_s < 0 { 1 } else { 2 };
+        if !near {
+            assert_right(&plain, rig.machine.realtime_ns(), 3);
+            assert_eq!(plain.leap, if since_noon_s < moves_at_s { warning } else { 0 });
+        }
+        assert_eq!((smeared.leap, smeared.stratum), (0, plain.stratum), "{since_noon_s} s after noon");
+
+        // In `takes_s` the smeared clock counts a day.
+        let counted_ns = i128::from(since_noon_s) * i128::from(DAY * SECOND) / i128::from(takes_s);
+        let counted_ns = match since_noon_s {
+            ..=0 => since_noon_s * SECOND,
+            _ if since_noon_s >= takes_s => since_noon_s * SECOND + count_moves_s * SECOND,
+            _ => i64::try_from(counted_ns).unwrap(),
+        };
+        let off = error_ns(smeared.transmit, noon * SECOND + counted_ns);
+        assert!(off.abs() <= 3, "{since_noon_s} s after noon it is {off} ns off");
+        let residence = smeared.transmit.wrapping_sub(smeared.receive);
+        // 40 µs in units of 2⁻³² s.
+        assert!(residence.abs_diff(171_799) <= 20 || near, "{residence}");
+        assert_eq!((smeared.receive & 1, smeared.transmit & 1), (1, 0));
+        // The machine's clock was read at the beat, 40 µs before the reply; but at the leap, a second before that.
+        let since_beat = (smeared.transmit.wrapping_sub(smeared.reference) * 1_000_000) >> 32;
+        assert!((39..=41).contains(&since_beat) || at_leap, "reference time is {since_beat} µs old");
+        if since_noon_s <= 0 || since_noon_s >= takes_s {
+            assert!(smeared.transmit.abs_diff(plain.transmit) <= 2, "at both noons it is UTC");
+        }
+        if let Some(last) = last.replace(smeared) {
+            assert!(smeared.receive.wrapping_sub(last.transmit) < 2 << 32, "it never goes back");
+        }
+        let step_ns = if at_leap { 4_000_000 } else { 0 };
+        rig.machine.pass_ns(step_ns);
+        rig.machine.step_ns(if at_leap { count_moves_s * SECOND } else { 0 });
+        rig.machine.pass_ns(SECOND - 40_000 - step_ns);
+    }
+    assert_eq!(counts.of(Event::AnsweredUnsynchronised), 0);
+}
+
+#[test]
+fn a_smearing_listener_slides_through_an_inserted_second() {
+    smeared_through_a_leap_second(PendingLeap::Insert, -1);
+}
+
+#[test]
+fn a_smearing_listener_slides_through_a_deleted_second() {
+    smeared_through_a_leap_second(PendingLeap::Delete, 1);
+}
+
+#[test]
+fn a_smearing_listener_says_unsynchronised_as_any_other() {
+    let counts = Counts::default();
+    let mut rig = Rig::new((NEW_YEAR - 3_600) * SECOND, &counts);
+    rig.leap = PendingLeap::Insert;
+    let now_ns = rig.machine.realtime_ns();
+    let [plain, smeared] = rig.ask_by([0, SMEARING], now_ns);
+    assert_eq!(plain, smeared);
+    assert_eq!((smeared.leap, smeared.stratum, smeared.receive, smeared.transmit), (3, 0, 0, 0));
+    rig.beat();
+    rig.machine.pass_ns(9 * SECOND);
+    let now_ns = rig.machine.realtime_ns();
+    let [plain, smeared] = rig.ask_by([0, SMEARING], now_ns);
+    assert_eq!((plain.leap, smeared.leap), (3, 3));
+    assert_eq!((plain.stratum, plain.root_dispersion), (smeared.stratum, smeared.root_dispersion));
 }
 
 #[test]
@@ -282,18 +379,22 @@ fn before_the_first_reading_replies_carry_no_time() {
 
 #[test]
 fn receive_stamps_are_unique_even_when_the_kernels_are_not() {
-    let counts = Counts::default();
-    let mut rig = Rig::new((NEW_YEAR - 900_000) * SECOND, &counts);
-    rig.beat();
-    let same_ns = rig.machine.realtime_ns();
-    rig.machine.pass_ns(40_000);
-    for _ in 0..50 {
-        rig.port.arrive(&request(1), same_ns);
+    for socket in [0, SMEARING] {
+        let counts = Counts::default();
+        let mut rig = Rig::new((NEW_YEAR - 900) * SECOND, &counts);
+        rig.leap = PendingLeap::Insert;
+        rig.beat();
+        let same_ns = rig.machine.realtime_ns();
+        rig.machine.pass_ns(40_000);
+        for _ in 0..50 {
+            rig.port.arrive_by(socket, &request(1), same_ns);
+        }
+        rig.worker.batch(Wait::Poll).unwrap();
+        let sent = rig.port.take_sent();
+        let mut stamps: Vec<_> = sent.iter().map(|reply| ReplyView::of(reply).receive).collect();
+        stamps.sort_unstable();
+        stamps.dedup();
+        assert_eq!(stamps.len(), 50);
+        assert_eq!(counts.of(Event::StampMoved), 49);
     }
-    rig.worker.batch(Wait::Poll).unwrap();
-    let mut stamps: Vec<_> = rig.port.take_sent().iter().map(|reply| ReplyView::of(reply).receive).collect();
-    stamps.sort_unstable();
-    stamps.dedup();
-    assert_eq!(stamps.len(), 50);
-    assert_eq!(counts.of(Event::StampMoved), 49);
 }

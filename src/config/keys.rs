@@ -3,7 +3,11 @@
 //! The reader's messages, the list of known keys, `maser check-config --keys` and the test of the example file all
 //! come from this table.
 
+pub(super) mod source;
+
 use std::fmt;
+
+use super::source::SourceType;
 
 /// What holds when a key is absent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +25,8 @@ pub enum Absent {
 pub struct Key {
     /// The section that it stands in.
     pub section: &'static str,
+    /// The types of source that take it; empty for all of them, and outside `[[source]]`.
+    pub types: &'static [SourceType],
     /// Its name within the section.
     pub name: &'static str,
     /// What it takes; the text after "expected" in a message.
@@ -32,11 +38,18 @@ pub struct Key {
 }
 
 /// The sections, and how each is written.
-pub const SECTIONS: &[(&str, &str)] =
-    &[("server", "[server]"), ("status", "[status]"), ("source", "[[source]]"), ("local", "[local]")];
+pub const SECTIONS: &[(&str, &str)] = &[
+    ("server", "[server]"),
+    ("status", "[status]"),
+    ("source", "[[source]]"),
+    ("clock", "[clock]"),
+    ("smear", "[smear]"),
+    ("local", "[local]"),
+];
 
 pub(super) const LISTEN: Key = Key {
     section: "server",
+    types: &[],
     name: "listen",
     expected: "a list of \"ADDRESS:PORT\" strings, as [\"0.0.0.0:123\", \"[::]:123\"]",
     absent: Absent::Value(r#"["127.0.0.1:11123", "[::1]:11123"]"#),
@@ -48,8 +61,18 @@ pub(super) const LISTEN: Key = Key {
 /// What each element of [`LISTEN`] is.
 pub(super) const LISTEN_ELEMENT: &str = "an address and port, as \"192.0.2.1:123\" or \"[2001:db8::1]:123\"";
 
+pub(super) const PUBLIC: Key = Key {
+    section: "server",
+    types: &[],
+    name: "public",
+    expected: "true or false",
+    absent: Absent::Value("false"),
+    meaning: "Whether anyone may ask. What RFC 8633 forbids to public servers is refused then: smearing leap seconds.",
+};
+
 pub(super) const PORT: Key = Key {
     section: "server",
+    types: &[],
     name: "port",
     expected: "\"auto\", \"io-uring\" or \"socket\"",
     absent: Absent::Value(r#""auto""#),
@@ -59,6 +82,7 @@ pub(super) const PORT: Key = Key {
 
 pub(super) const WORKERS: Key = Key {
     section: "server",
+    types: &[],
     name: "workers",
     expected: "a number of workers from 1 to 256, or a list of cores such as [0, 1]",
     absent: Absent::Meaning("a worker on each core that this process may run on, at most 8"),
@@ -71,6 +95,7 @@ pub(super) const WORKERS_ELEMENT: &str = "the number of a core";
 
 pub(super) const IDLE: Key = Key {
     section: "server",
+    types: &[],
     name: "idle",
     expected: "\"block\" or \"spin\"",
     absent: Absent::Value(r#""block""#),
@@ -80,6 +105,7 @@ pub(super) const IDLE: Key = Key {
 
 pub(super) const BATCH: Key = Key {
     section: "server",
+    types: &[],
     name: "batch",
     expected: "a number of packets from 1 to 256",
     absent: Absent::Value("64"),
@@ -88,6 +114,7 @@ pub(super) const BATCH: Key = Key {
 
 pub(super) const RECEIVE_BUFFER: Key = Key {
     section: "server",
+    types: &[],
     name: "receive_buffer",
     expected: "a size from 4 KiB to 1 GiB, as \"4 MiB\"",
     absent: Absent::Value(r#""4 MiB""#),
@@ -98,6 +125,7 @@ pub(super) const RECEIVE_BUFFER: Key = Key {
 
 pub(super) const SOCKET: Key = Key {
     section: "status",
+    types: &[],
     name: "socket",
     expected: "an absolute path of at most 107 octets",
     absent: Absent::Meaning(
@@ -107,39 +135,82 @@ pub(super) const SOCKET: Key = Key {
     meaning: "The Unix socket at which `maser status` asks; only the server's own user and group may.",
 };
 
-pub(super) const TYPE: Key = Key {
-    section: "source",
-    name: "type",
-    expected: "\"machine\"",
-    absent: Absent::Required,
-    meaning: "Where the time comes from. \"machine\" is this machine's own clock, which another daemon (chronyd, \
-              ntpd, ptp4l with phc2sys) keeps right; maser reads what the kernel says of it and never steers it.",
+pub(super) const ROOT_DISTANCE_MAX: Key = Key {
+    section: "clock",
+    types: &[],
+    name: "root_distance_max",
+    expected: "a span from \"1 us\" to \"16 s\", as \"10 ms\"",
+    absent: Absent::Meaning("\"10 ms\" if there is a source of type gpsd, nmea, ubx or pps, else \"1 s\""),
+    meaning: "Past this root distance (the greatest error that the served time can have) replies say \
+              \"unsynchronised\".",
 };
 
-pub(super) const SOURCE_STRATUM: Key = Key {
-    section: "source",
-    name: "stratum",
-    expected: "a stratum from 1 to 14",
-    absent: Absent::Required,
-    meaning: "The stratum of what keeps the machine's clock, as that daemon reports it (`chronyc tracking`, \
-              `ntpq -c rv`). Nothing in the kernel tells, so the operator must; replies say one above.",
+pub(super) const AGREE_MIN: Key = Key {
+    section: "clock",
+    types: &[],
+    name: "agree_min",
+    expected: "a number of sources from 1 to 8, and not more than there are",
+    absent: Absent::Value("1"),
+    meaning: "How many sources have to agree before any is followed.",
 };
 
-pub(super) const REFERENCE_ID: Key = Key {
-    section: "source",
-    name: "reference_id",
-    expected: "an IPv4 address, as \"192.0.2.1\"",
-    absent: Absent::Value(r#""127.127.1.1""#),
-    meaning: "What replies name as their reference: the IPv4 address of the server that the machine's clock follows, \
-              so that this server can tell a loop when it asks us. Replies here are of stratum 2 or above, where \
-              the reference id is an address and never a name such as GPS (RFC 5905 section 7.3); for an IPv6 \
-              address write the first four octets of its MD5 as an IPv4 address. The default says \"a local clock\".",
+pub(super) const LEAP_FILE: Key = Key {
+    section: "clock",
+    types: &[],
+    name: "leap_file",
+    expected: "the absolute path of a leap-seconds.list",
+    absent: Absent::Meaning("/usr/share/zoneinfo/leap-seconds.list if it exists"),
+    meaning: "The list of leap seconds as IERS and NIST publish it. Its hash and its expiry are checked; it is trusted \
+              above receivers, and these above upstream servers.",
+};
+
+pub(super) const STATE: Key = Key {
+    section: "clock",
+    types: &[],
+    name: "state",
+    expected: "the absolute path of a directory",
+    absent: Absent::Meaning(
+        "$STATE_DIRECTORY (systemd sets it); else for root /var/lib/maser; else $XDG_STATE_HOME/maser; else \
+         .local/state/maser in the home directory",
+    ),
+    meaning: "Where the oscillator's frequency, its wander and the sources' jitter are kept across restarts, so that the \
+              next start is a warm one.",
+};
+
+pub(super) const HOLDOVER_MAX: Key = Key {
+    section: "clock",
+    types: &[],
+    name: "holdover_max",
+    expected: "a span from \"1 s\" to \"8760 h\", as \"24 h\"",
+    absent: Absent::Value(r#""24 h""#),
+    meaning: "How long the clock may run without any source before replies say \"unsynchronised\", though its root \
+              distance may not be spent by then.",
+};
+
+pub(super) const SMEAR_LISTEN: Key = Key {
+    section: "smear",
+    types: &[],
+    name: "listen",
+    expected: "a list of \"ADDRESS:PORT\" strings that aren't in server.listen",
+    absent: Absent::Required,
+    meaning: "More addresses to answer at, at most 64, where leap seconds are spread over time and never announced. \
+              Clients of these must not ask any server that doesn't smear in the same way.",
+};
+
+pub(super) const SMEAR_LENGTH: Key = Key {
+    section: "smear",
+    types: &[],
+    name: "length",
+    expected: "a span from \"1 h\" to \"48 h\", as \"24 h\"",
+    absent: Absent::Value(r#""24 h""#),
+    meaning: "Over how long a leap second is spread, evenly, its middle at the leap: \"24 h\" is from noon to noon UTC.",
 };
 
 pub(super) const LOCAL_STRATUM: Key = Key {
     section: "local",
+    types: &[],
     name: "stratum",
-    expected: "a stratum from 3 to 15, above the one that the source is served at",
+    expected: "a stratum from 3 to 15, above the one that this machine's clock is served at",
     absent: Absent::Required,
     meaning: "The stratum of replies while no source is synchronised, so that an isolated network keeps a common \
               time. Without the section such replies say \"unsynchronised\" and no client follows them, which is \
@@ -149,26 +220,65 @@ pub(super) const LOCAL_STRATUM: Key = Key {
 /// Every key, in the order of the example file.
 pub const KEYS: &[&Key] = &[
     &LISTEN,
+    &PUBLIC,
     &PORT,
     &WORKERS,
     &IDLE,
     &BATCH,
     &RECEIVE_BUFFER,
     &SOCKET,
-    &TYPE,
-    &SOURCE_STRATUM,
-    &REFERENCE_ID,
+    &source::TYPE,
+    &source::NAME,
+    &source::PREFER,
+    &source::OFFSET,
+    &source::ERROR,
+    &source::REFERENCE_NAME,
+    &source::GPSD_SOCKET,
+    &source::SHM,
+    &source::DEVICE,
+    &source::BAUD,
+    &source::DELAY,
+    &source::CONFIGURE,
+    &source::EDGE,
+    &source::LABEL,
+    &source::ADDRESS,
+    &source::BURST,
+    &source::INTERLEAVED,
+    &source::POLL_MIN,
+    &source::POLL_MAX,
+    &source::STRATUM,
+    &source::REFERENCE_ADDRESS,
+    &ROOT_DISTANCE_MAX,
+    &AGREE_MIN,
+    &LEAP_FILE,
+    &STATE,
+    &HOLDOVER_MAX,
+    &SMEAR_LISTEN,
+    &SMEAR_LENGTH,
     &LOCAL_STRATUM,
 ];
 
-/// The keys of one section.
+/// The keys of one section, in the table's order.
 pub(super) fn of(section: &str) -> impl Iterator<Item = &'static Key> {
     KEYS.iter().copied().filter(move |key| key.section == section)
 }
 
+impl Key {
+    /// Whether a source of this type takes the key; one whose type isn't known takes any.
+    #[must_use]
+    pub fn is_of(&self, kind: Option<SourceType>) -> bool {
+        self.types.is_empty() || kind.is_none_or(|kind| self.types.contains(&kind))
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}.{}", self.section, self.name)?;
+        write!(f, "{}.{}", self.section, self.name)?;
+        if !self.types.is_empty() {
+            let types: Vec<&str> = self.types.iter().map(|kind| kind.word()).collect();
+            write!(f, " (type {})", types.join(", "))?;
+        }
+        writeln!(f)?;
         writeln!(f, "    Takes {}.", self.expected)?;
         match self.absent {
             Absent::Value(value) => writeln!(f, "    Default: {value}")?,

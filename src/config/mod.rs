@@ -4,26 +4,34 @@
 //! **all** the file's problems, each as `file:line:column: key: problem; expected …`. Whether the machine can do what
 //! is asked (cores, ports, privileges) is found out by those who do it; nothing here looks at the machine.
 
+mod address;
+mod display;
 mod keys;
 mod load;
 mod parse;
+mod paths;
+mod read_sources;
 mod report;
 mod section;
+mod source;
+mod span;
 mod value;
 
-use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
+use maser_core::time::Span;
 use thiserror::Error;
 
+pub use address::Upstream;
 pub use keys::{Absent, KEYS, Key, SECTIONS};
 pub use load::{CONFIG_OCTETS_MAX, LoadError, load};
 pub use parse::parse;
 pub use report::Problem;
+pub use source::{BAUDS, Edge, GpsdPlace, Serial, Source, SourceKind, SourceType};
 pub use value::{
-    BATCH_MAX, CORE_MAX, Idle, LISTEN_MAX, ListenError, PortChoice, RECEIVE_BUFFER_OCTETS,
+    AGREE_MIN_MAX, BATCH_MAX, CORE_MAX, Idle, LISTEN_MAX, ListenError, PortChoice, RECEIVE_BUFFER_OCTETS,
     SOCKET_PATH_OCTETS_MAX, Stratum, WORKERS_AUTO_MAX, WORKERS_MAX, Word, Workers, WorkersError, listen,
 };
 
@@ -34,8 +42,12 @@ pub struct Config {
     pub server: Server,
     /// How the server tells about itself.
     pub status: Status,
-    /// Where the time comes from.
-    pub source: Source,
+    /// Where the time comes from: 1 to [`maser_core::discipline::SOURCES_MAX`], in the order of the file.
+    pub sources: Vec<Source>,
+    /// How that time is kept and served.
+    pub clock: Clock,
+    /// Where leap seconds are smeared; none for nowhere.
+    pub smear: Option<Smear>,
     /// The stratum of replies while no source is synchronised; none to say "unsynchronised".
     pub local: Option<Stratum>,
 }
@@ -45,6 +57,8 @@ pub struct Config {
 pub struct Server {
     /// Where: at least one address, none twice, no port 0.
     pub listen: Vec<SocketAddr>,
+    /// Whether anyone may ask, so that what RFC 8633 forbids to public servers is refused.
+    pub public: bool,
     /// How packets come in and go out.
     pub port: PortChoice,
     /// By how many workers, on which cores.
@@ -64,28 +78,55 @@ pub struct Status {
     pub socket: Option<PathBuf>,
 }
 
-/// Where the time comes from.
+/// How the time of the sources is kept and served.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Source {
-    /// The machine's own clock, kept by another daemon.
-    Machine {
-        /// The stratum of that daemon, 1 to 14, as the operator states it.
-        stratum: Stratum,
-        /// What replies name as their reference (RFC 5905 §7.3, for stratum 2 and above).
-        reference_id: Ipv4Addr,
-    },
+pub struct Clock {
+    /// Past this root distance replies say "unsynchronised".
+    pub root_distance_max: Span,
+    /// How many sources have to agree, 1 to [`AGREE_MIN_MAX`] and not more than there are.
+    pub agree_min: usize,
+    /// The list of leap seconds; none for [`LEAP_FILE_USUAL`], if it is there.
+    pub leap_file: Option<PathBuf>,
+    /// The directory for what is kept across restarts; none for the one that [`crate::status::Surroundings`] suggest.
+    pub state: Option<PathBuf>,
+    /// How long the clock may run without any source.
+    pub holdover_max: Span,
 }
 
-impl Source {
-    /// The reference id of a clock that names no server, as chrony sends it.
-    pub const LOCAL_CLOCK: Ipv4Addr = Ipv4Addr::new(127, 127, 1, 1);
+/// Where Debian and others install the list of leap seconds.
+pub const LEAP_FILE_USUAL: &str = "/usr/share/zoneinfo/leap-seconds.list";
 
-    /// The stratum of a reply while the source is synchronised: one above its own.
-    #[must_use]
-    pub fn served_stratum(&self) -> Stratum {
-        match self {
-            // 15 can't be exceeded: the source's own is at most 14.
-            Self::Machine { stratum, .. } => stratum.above().unwrap_or(*stratum),
+/// Where leap seconds are smeared, and how.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Smear {
+    /// The addresses: at least one, none twice, none of [`Server::listen`].
+    pub listen: Vec<SocketAddr>,
+    /// Over how long, its middle at the leap.
+    pub length: Span,
+}
+
+impl Smear {
+    const LENGTH_UNSTATED: Span = Span::from_seconds(86_400);
+}
+
+impl Clock {
+    const ROOT_DISTANCE_MAX_REFERENCE_CLOCK: Span = Span::from_nanos(10_000_000);
+    const ROOT_DISTANCE_MAX_NETWORK: Span = Span::from_seconds(1);
+    const HOLDOVER_MAX_UNSTATED: Span = Span::from_seconds(86_400);
+
+    /// What holds for these sources where the file states nothing.
+    fn unstated(sources: &[Source]) -> Self {
+        let has_reference_clock = sources.iter().any(|source| source.kind.of_type().is_reference_clock());
+        Self {
+            root_distance_max: if has_reference_clock {
+                Self::ROOT_DISTANCE_MAX_REFERENCE_CLOCK
+            } else {
+                Self::ROOT_DISTANCE_MAX_NETWORK
+            },
+            agree_min: 1,
+            leap_file: None,
+            state: None,
+            holdover_max: Self::HOLDOVER_MAX_UNSTATED,
         }
     }
 }
@@ -98,6 +139,7 @@ impl Default for Server {
         const RECEIVE_BUFFER_OCTETS: NonZeroU32 = NonZeroU32::new(4 << 20).expect("4 MiB isn't 0");
         Self {
             listen: vec![(Ipv4Addr::LOCALHOST, PORT).into(), (Ipv6Addr::LOCALHOST, PORT).into()],
+            public: false,
             port: PortChoice::default(),
             workers: Workers::default(),
             idle: Idle::default(),
@@ -118,13 +160,13 @@ impl Config {
     /// when nobody keeps the machine's clock.
     #[must_use]
     pub fn default_run() -> Self {
+        let sources = vec![Source::machine(Self::MACHINE_STRATUM_UNSTATED, Source::LOCAL_CLOCK)];
         Self {
             server: Server::default(),
             status: Status::default(),
-            source: Source::Machine {
-                stratum: Self::MACHINE_STRATUM_UNSTATED,
-                reference_id: Source::LOCAL_CLOCK,
-            },
+            clock: Clock::unstated(&sources),
+            sources,
+            smear: None,
             local: Some(Self::LOCAL_STRATUM_UNSTATED),
         }
     }
@@ -138,6 +180,9 @@ impl Config {
         for (index, address) in listen.iter().enumerate() {
             if listen.iter().take(index).any(|earlier| earlier == address) {
                 return Err(OverrideError::Twice(*address));
+            }
+            if self.smear.as_ref().is_some_and(|smear| smear.listen.contains(address)) {
+                return Err(OverrideError::Smeared(*address));
             }
         }
         if !listen.is_empty() {
@@ -174,36 +219,10 @@ pub enum OverrideError {
     /// An address is given twice.
     #[error("--listen {0} is given twice; leave one out")]
     Twice(SocketAddr),
+    /// An address of the section for smeared time.
+    #[error("--listen {0} is in smear.listen, too; an address smears or it doesn't")]
+    Smeared(SocketAddr),
     /// More than a server may have.
     #[error("--listen is given {0} times; {LISTEN_MAX} is the most")]
     TooMany(usize),
-}
-
-/// As a file that says the same, every key written out.
-impl fmt::Display for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Server { listen, port, workers, idle, batch, receive_buffer_octets } = &self.server;
-        let listen: Vec<String> = listen.iter().map(|address| format!("\"{address}\"")).collect();
-        writeln!(f, "[server]\nlisten = [{}]\nport = \"{}\"", listen.join(", "), port.word())?;
-        match workers {
-            Workers::Auto => {}
-            Workers::Count(number) => writeln!(f, "workers = {number}")?,
-            Workers::Cores(cores) => writeln!(f, "workers = {cores:?}")?,
-        }
-        writeln!(f, "idle = \"{}\"\nbatch = {batch}\nreceive_buffer = {receive_buffer_octets}", idle.word())?;
-        if let Some(socket) = &self.status.socket {
-            // TOML writes its own escapes; a path of the file was UTF-8.
-            writeln!(f, "\n[status]\nsocket = {}", toml::Value::from(socket.to_string_lossy().as_ref()))?;
-        }
-        match &self.source {
-            Source::Machine { stratum, reference_id } => writeln!(
-                f,
-                "\n[[source]]\ntype = \"machine\"\nstratum = {stratum}\nreference_id = \"{reference_id}\""
-            )?,
-        }
-        if let Some(stratum) = self.local {
-            writeln!(f, "\n[local]\nstratum = {stratum}")?;
-        }
-        Ok(())
-    }
 }

@@ -1,19 +1,16 @@
 //! From the text of a file to a [`Config`], or to everything that is wrong with it.
 //!
-//! One function a section; what may stand where, and every range, is said by [`keys`] and [`value`].
+//! One function a section (the sources' are in `read_sources`); what may stand where, and every range, is said by [`keys`] and [`value`].
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys;
 use super::report::{Problem, Report};
 use super::section::{self, Field, Section};
-use super::value::{self, LISTEN_MAX, Stratum, Word, Workers};
-use super::{Config, Server, Source, Status};
+use super::value::{self, LISTEN_MAX, Stratum, Workers};
+use super::{Clock, Config, Server, Smear, Source, Status, keys, paths, read_sources, span};
 
 /// Reads a whole file's text; on failure every problem in the order of the file, never none.
 pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
@@ -27,13 +24,17 @@ pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
 
     let server = read_server(document, &mut report);
     let status = read_status(document, &mut report);
-    let source = read_source(document, &mut report);
-    let local = read_local(document, source.as_ref(), &mut report);
+    let sources = read_sources::read(document, &mut report).unwrap_or_default();
+    let clock = read_clock(document, &sources, &mut report);
+    let smear = read_smear(document, &server, &mut report);
+    let local = read_local(document, &sources, &mut report);
 
     let problems = report.finish();
-    match source {
-        Some(source) if problems.is_empty() => Ok(Config { server, status, source, local }),
-        _ => Err(problems),
+    // Without a source there is a problem that says so.
+    if problems.is_empty() && !sources.is_empty() {
+        Ok(Config { server, status, sources, clock, smear, local })
+    } else {
+        Err(problems)
     }
 }
 
@@ -64,7 +65,9 @@ fn is_section(value: &DeValue<'_>) -> bool {
 
 /// The one table of that name, if it is there.
 fn table<'t>(name: &'static str, document: &'t DeTable<'t>, report: &mut Report<'_>) -> Option<Section<'t>> {
-    Section::open(name, name.to_owned(), document.get(name)?, report)
+    let section = Section::open(name, name.to_owned(), document.get(name)?, report)?;
+    section.report_unknown(None, report);
+    Some(section)
 }
 
 fn read_server(document: &DeTable<'_>, report: &mut Report<'_>) -> Server {
@@ -75,6 +78,7 @@ fn read_server(document: &DeTable<'_>, report: &mut Report<'_>) -> Server {
     if let Some(listen) = section.field(&keys::LISTEN).and_then(|field| read_listen(&field, report)) {
         server.listen = listen;
     }
+    server.public = section.read(&keys::PUBLIC, report, Field::boolean).unwrap_or(server.public);
     if let Some(port) = section.field(&keys::PORT).and_then(|field| field.word(report)) {
         server.port = port;
     }
@@ -146,112 +150,66 @@ fn read_size(field: &Field<'_>, report: &mut Report<'_>) -> Option<NonZeroU32> {
 
 fn read_status(document: &DeTable<'_>, report: &mut Report<'_>) -> Status {
     let field = table("status", document, report).and_then(|section| section.field(&keys::SOCKET));
-    Status { socket: field.and_then(|field| read_socket(&field, report)) }
+    Status { socket: field.and_then(|field| paths::socket(&field, report)) }
 }
 
-fn read_socket(field: &Field<'_>, report: &mut Report<'_>) -> Option<PathBuf> {
-    let text = field.text(report)?;
-    let problem = if !text.starts_with('/') {
-        "not an absolute path"
-    } else if text.len() > value::SOCKET_PATH_OCTETS_MAX {
-        "too long for a Unix socket"
-    } else if text.ends_with('/') {
-        "a directory"
-    } else if text.contains('\0') {
-        "contains a zero octet"
-    } else {
-        return Some(PathBuf::from(text));
+fn read_clock(document: &DeTable<'_>, sources: &[Source], report: &mut Report<'_>) -> Clock {
+    let mut clock = Clock::unstated(sources);
+    let Some(section) = table("clock", document, report) else {
+        return clock;
     };
-    field.refuse(format!("{text:?}: {problem}"), report);
-    None
-}
-
-/// The one source there must be.
-fn read_source(document: &DeTable<'_>, report: &mut Report<'_>) -> Option<Source> {
-    const EXPECTED: &str = "one [[source]] section with type = \"machine\"";
-    let Some(value) = document.get("source") else {
-        report.add_missing(report.end(), "source", EXPECTED);
-        return None;
-    };
-    let sources: &[Spanned<DeValue<'_>>] = if let DeValue::Array(array) = value.get_ref() {
-        array
-    } else {
-        let expected = "the header in double brackets, [[source]]: it is a list of sections";
-        report.add(value.span().start, "source", section::found(value.get_ref()), expected);
-        // Its keys are worth reading all the same.
-        std::slice::from_ref(value)
-    };
-    if sources.is_empty() {
-        report.add(value.span().start, "source", "an empty list", EXPECTED);
+    let read_distance = |field: &Field<'_>, report: &mut Report<'_>| field.span(&span::ROOT_DISTANCE, report);
+    if let Some(distance) = section.read(&keys::ROOT_DISTANCE_MAX, report, read_distance) {
+        clock.root_distance_max = distance;
     }
-    let mut first = None;
-    for (index, source) in sources.iter().enumerate() {
-        if !source.get_ref().is_table() && !value.get_ref().is_array() {
-            continue;
-        }
-        let path = format!("source[{index}]");
-        let Some(section) = Section::open("source", path.clone(), source, report) else { continue };
-        if index > 0 {
-            report.add(section.offset(), path, "one source too many", "a single source in this version");
-        }
-        let read = read_one_source(&section, report);
-        first = first.or(read);
-    }
-    first
-}
-
-/// The types of source that there are.
-#[derive(Clone, Copy)]
-enum SourceType {
-    Machine,
-}
-
-impl Word for SourceType {
-    const WORDS: &'static [(&'static str, Self)] = &[("machine", Self::Machine)];
-}
-
-fn read_one_source(section: &Section<'_>, report: &mut Report<'_>) -> Option<Source> {
-    // An absent or unknown type's other keys are read as those of the only one that there is.
-    let kind = section.required(&keys::TYPE, report).and_then(|field| field.word(report));
-    let stratum = section
-        .required(&keys::SOURCE_STRATUM, report)
-        .and_then(|field| field.number(1..=14, report))
-        .and_then(Stratum::new);
-    let reference_id = match section.field(&keys::REFERENCE_ID) {
-        Some(field) => read_reference_id(&field, report),
-        None => Some(Source::LOCAL_CLOCK),
-    };
-    match kind? {
-        SourceType::Machine => Some(Source::Machine { stratum: stratum?, reference_id: reference_id? }),
-    }
-}
-
-fn read_reference_id(field: &Field<'_>, report: &mut Report<'_>) -> Option<Ipv4Addr> {
-    let text = field.text(report)?;
-    match text.parse() {
-        Ok(Ipv4Addr::UNSPECIFIED) => field.refuse("0.0.0.0 names nothing", report),
-        Ok(address) => return Some(address),
-        Err(_) if text.parse::<std::net::Ipv6Addr>().is_ok() => {
-            let problem = format!(
-                "{text:?} is an IPv6 address, and a reference id has room for the first 4 octets of its MD5"
+    if let Some(field) = section.field(&keys::AGREE_MIN)
+        && let Some(number) = field.number(1..=value::AGREE_MIN_MAX, report)
+    {
+        // Where a source couldn't be read, how many there are isn't known.
+        if !sources.is_empty() && number > sources.len() {
+            field.refuse(
+                format!("{number} are more than the sources that there are, {}", sources.len()),
+                report,
             );
-            field.refuse(problem, report);
         }
-        Err(_) => {
-            let problem = format!("{text:?} is not an address, and only stratum 1 takes a name");
-            field.refuse(problem, report);
-        }
+        clock.agree_min = number;
     }
-    None
+    clock.leap_file = section.read(&keys::LEAP_FILE, report, paths::file);
+    clock.state = section.read(&keys::STATE, report, paths::directory);
+    let read_holdover = |field: &Field<'_>, report: &mut Report<'_>| field.span(&span::HOLDOVER, report);
+    if let Some(holdover) = section.read(&keys::HOLDOVER_MAX, report, read_holdover) {
+        clock.holdover_max = holdover;
+    }
+    clock
 }
 
-fn read_local(document: &DeTable<'_>, source: Option<&Source>, report: &mut Report<'_>) -> Option<Stratum> {
+fn read_smear(document: &DeTable<'_>, server: &Server, report: &mut Report<'_>) -> Option<Smear> {
+    let section = table("smear", document, report)?;
+    if server.public {
+        let problem = "a public server must not smear leap seconds (RFC 8633 section 3.7.1)";
+        report.add(section.offset(), section.path(), problem, "no such section where server.public is true");
+    }
+    let length = section.read(&keys::SMEAR_LENGTH, report, |field, report| field.span(&span::SMEAR, report));
+    let field = section.required(&keys::SMEAR_LISTEN, report)?;
+    let listen = read_listen(&field, report)?;
+    if let Some(shared) = listen.iter().find(|address| server.listen.contains(address)) {
+        let problem = format!("{shared} is in server.listen, too: an address smears or it doesn't");
+        field.refuse(problem, report);
+    }
+    Some(Smear { listen, length: length.unwrap_or(Smear::LENGTH_UNSTATED) })
+}
+
+fn read_local(document: &DeTable<'_>, sources: &[Source], report: &mut Report<'_>) -> Option<Stratum> {
     let section = table("local", document, report)?;
     let field = section.required(&keys::LOCAL_STRATUM, report)?;
     let stratum = Stratum::new(field.number(3..=15, report)?)?;
-    if let Some(served) = source.map(Source::served_stratum).filter(|&served| stratum <= served) {
+    let served = sources.iter().filter_map(Source::served_stratum).max();
+    if let Some(served) = served.filter(|&served| stratum <= served) {
         // Clients would prefer the unsynchronised clock to the synchronised one.
-        field.refuse(format!("{stratum} is not above {served}, at which the source is served"), report);
+        field.refuse(
+            format!("{stratum} is not above {served}, at which this machine's clock is served"),
+            report,
+        );
     }
     Some(stratum)
 }

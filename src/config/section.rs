@@ -4,11 +4,16 @@
 //! [`Section`] gives out its fields by [`Key`], and a [`Field`] reads its value as one type or another, telling the
 //! [`Report`] where it can't.
 
+use std::ops::RangeInclusive;
+
+use maser_core::time::Span;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, Key};
 use super::report::Report;
+use super::source::SourceType;
+use super::span;
 use super::value::Word;
 
 /// A table of the file with the keys that it may hold.
@@ -32,14 +37,17 @@ impl<'t> Section<'t> {
             report.add(offset, path, found(value.get_ref()), format!("a section, as {}", header_of(name)));
             return None;
         };
-        let section = Self { name, path, offset, table };
-        section.report_unknown(report);
-        Some(section)
+        Some(Self { name, path, offset, table })
     }
 
     /// Where the section begins.
     pub(super) const fn offset(&self) -> usize {
         self.offset
+    }
+
+    /// What the section is called in messages.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     /// The value of a key, if it is there.
@@ -57,15 +65,33 @@ impl<'t> Section<'t> {
         field
     }
 
-    fn path_of(&self, name: &str) -> String {
+    /// What `read` makes of the value of a key; none if it isn't there or is wrong.
+    pub(super) fn read<T>(
+        &self,
+        key: &'static Key,
+        report: &mut Report<'_>,
+        read: impl FnOnce(&Field<'t>, &mut Report<'_>) -> Option<T>,
+    ) -> Option<T> {
+        self.field(key).and_then(|field| read(&field, report))
+    }
+
+    /// What a key is called in messages.
+    pub(super) fn path_of(&self, name: &str) -> String {
         format!("{}.{}", self.path, name)
     }
 
-    fn report_unknown(&self, report: &mut Report<'_>) {
-        let known: Vec<&str> = keys::of(self.name).map(|key| key.name).collect();
+    /// Says which keys the section doesn't take, being of this type of source if it is one.
+    pub(super) fn report_unknown(&self, kind: Option<SourceType>, report: &mut Report<'_>) {
+        let known: Vec<&str> =
+            keys::of(self.name).filter(|key| key.is_of(kind)).map(|key| key.name).collect();
         for name in self.table.keys().filter(|name| !known.contains(&name.get_ref().as_ref())) {
-            let problem = unknown("key", nearest(name.get_ref(), &known));
-            report.add(name.span().start, self.path_of(name.get_ref()), problem, one_of(&known));
+            let word = name.get_ref().as_ref();
+            let elsewhere = keys::of(self.name).any(|key| key.name == word);
+            let problem = match kind.filter(|_| elsewhere) {
+                Some(kind) => format!("not a key of type {}", kind.word()),
+                None => unknown("key", nearest(word, &known)),
+            };
+            report.add(name.span().start, self.path_of(word), problem, one_of(&known));
         }
     }
 }
@@ -125,8 +151,23 @@ impl<'t> Field<'t> {
         word
     }
 
+    /// True or false.
+    pub(super) fn boolean(&self, report: &mut Report<'_>) -> Option<bool> {
+        let DeValue::Boolean(value) = self.value() else {
+            self.refuse_type(report);
+            return None;
+        };
+        Some(*value)
+    }
+
+    /// A span with its unit, within a range.
+    pub(super) fn span(&self, range: &RangeInclusive<Span>, report: &mut Report<'_>) -> Option<Span> {
+        let text = self.text(report)?;
+        span::span(text, range).map_err(|problem| self.refuse(format!("{text:?} {problem}"), report)).ok()
+    }
+
     /// A whole number within a range.
-    pub(super) fn number<N>(&self, range: std::ops::RangeInclusive<N>, report: &mut Report<'_>) -> Option<N>
+    pub(super) fn number<N>(&self, range: RangeInclusive<N>, report: &mut Report<'_>) -> Option<N>
     where
         N: TryFrom<i64> + PartialOrd,
     {

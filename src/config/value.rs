@@ -16,6 +16,8 @@ pub const WORKERS_AUTO_MAX: usize = 8;
 pub const CORE_MAX: usize = 1023;
 /// The most addresses to answer at.
 pub const LISTEN_MAX: usize = 64;
+/// The most sources that can be asked to agree.
+pub const AGREE_MIN_MAX: usize = 8;
 /// The largest batch.
 pub const BATCH_MAX: usize = 256;
 /// The least and the most that a socket may hold; the kernel doubles the figure and keeps it in an `int`.

@@ -1,7 +1,7 @@
 //! What the server tells about itself.
 //!
 //! [`Status`] is the document: the server fills it, [`StatusServer`] gives it as JSON to whoever connects to the
-//! status socket, [`fetch`] reads it back, and [`table`] and [`render`] show it to people. Nothing here reads a clock:
+//! status socket, [`fetch`] reads it back, and [`table`], [`sources_table`], [`tracking_table`] and [`render`] show it to people. Nothing here reads a clock:
 //! what is counted per second is counted over the difference of two uptimes.
 
 mod client;
@@ -9,7 +9,10 @@ mod place;
 mod residence;
 mod screen;
 mod server;
+mod sources;
 mod table;
+mod timing;
+mod tracking;
 mod units;
 
 use std::collections::BTreeMap;
@@ -19,10 +22,14 @@ use serde::{Deserialize, Serialize};
 pub use client::{ClientError, fetch, find};
 pub use place::{NoPlace, Surroundings};
 pub use residence::Residence;
-pub use screen::{Screen, render, watch};
+pub use screen::{Page, Screen, render, watch};
 pub use server::{SocketError, StatusServer};
+pub use sources::sources_table;
 pub use table::table;
+pub use timing::{EventStatus, LeapKnowledge, NextLeap, SourceStatus, Tracking};
+pub use tracking::tracking_table;
 pub use units::rfc3339;
+pub(crate) use units::{seconds, signed_seconds};
 
 /// A document longer than this isn't a status: 256 workers with every counter and bucket stay below it.
 pub const STATUS_OCTETS_MAX: u64 = 4 << 20;
@@ -56,25 +63,35 @@ pub struct Status {
     pub reference_time: Option<String>,
     /// What counts time between corrections.
     pub clock: ClockStatus,
-    /// Where the time comes from.
-    pub source: SourceStatus,
+    /// Where the time comes from, in the order of the configuration.
+    pub sources: Vec<SourceStatus>,
+    /// How the served clock follows them.
+    pub tracking: Tracking,
     /// Where packets come in.
     pub ports: Vec<PortStatus>,
     /// Who answers them.
     pub workers: Vec<WorkerStatus>,
 }
 
-/// Whether clients may follow the replies.
+/// Where the served clock stands. Clients may follow the replies while it is locked, in holdover, local or synchronised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// A source is synchronised.
-    Synchronised,
-    /// No source is, and the operator wants a common time at a stratum far above.
-    Local,
-    /// No source is, and replies say so.
+    /// No source has said what time it is.
+    Cold,
+    /// A source is followed, and the error isn't small enough yet.
+    Acquiring,
+    /// A source is followed within the root distance that is allowed.
+    Locked,
+    /// The sources are gone, and what is known of the oscillator still keeps the error within it.
+    Holdover,
+    /// There is no telling what time it is, and replies say so.
     #[default]
     Unsynchronised,
+    /// As before, but the operator wants a common time at a stratum far above.
+    Local,
+    /// This machine's own clock is served, and the kernel calls it synchronised.
+    Synchronised,
 }
 
 /// What replies say of the next leap second (RFC 5905 §7.3).
@@ -102,22 +119,6 @@ pub struct ClockStatus {
     pub why: String,
     /// How fast it counts.
     pub frequency_hz: f64,
-}
-
-/// Where the time comes from.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SourceStatus {
-    /// The source's type in the configuration.
-    pub kind: String,
-    /// What it is and what state it is in, for people.
-    pub description: String,
-    /// Whether it claims to be synchronised.
-    pub synchronised: bool,
-    /// The served clock's distance from it when it was last read; none before.
-    pub offset_s: Option<f64>,
-    /// How often it was stepped while the server ran.
-    pub steps: u64,
 }
 
 /// Where packets come in.
@@ -158,6 +159,12 @@ impl Status {
             *sum = sum.saturating_add(*count);
         }
         total
+    }
+
+    /// How often the sources' clocks were stepped while the server ran.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.sources.iter().fold(0, |sum, source| sum.saturating_add(source.steps))
     }
 
     /// The residence of all workers' packets together.

@@ -1,4 +1,4 @@
-//! Where the status socket is when nobody says.
+//! Where the status socket and the kept state are when nobody says.
 //!
 //! The server and `maser status` must find the same place without asking each other, and only one of them runs
 //! under systemd. The server takes the first place that is its own; the client tries all of them in that order.
@@ -15,13 +15,22 @@ use thiserror::Error;
 const SYSTEM_DIRECTORY: &str = "/run/maser";
 const FILE_NAME: &str = "status.sock";
 
-/// What a process finds around it that decides where the socket is.
+/// Where a server of the system keeps what outlives it.
+const SYSTEM_STATE: &str = "/var/lib/maser";
+
+/// What a process finds around it that decides where its files are.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Surroundings {
     /// `$RUNTIME_DIRECTORY`, which systemd sets for a unit with `RuntimeDirectory=`.
     pub runtime_directory: Option<PathBuf>,
     /// `$XDG_RUNTIME_DIR`, the user's own directory while logged in.
     pub xdg_runtime_dir: Option<PathBuf>,
+    /// `$STATE_DIRECTORY`, which systemd sets for a unit with `StateDirectory=`.
+    pub state_directory: Option<PathBuf>,
+    /// `$XDG_STATE_HOME`, where the user's programs keep what outlives them.
+    pub xdg_state_home: Option<PathBuf>,
+    /// `$HOME`.
+    pub home: Option<PathBuf>,
     /// The directory for temporary files, everybody's.
     pub temporary: PathBuf,
     /// The effective user.
@@ -58,6 +67,9 @@ impl Surroundings {
         Self {
             runtime_directory: path("RUNTIME_DIRECTORY").and_then(first),
             xdg_runtime_dir: path("XDG_RUNTIME_DIR"),
+            state_directory: path("STATE_DIRECTORY").and_then(first),
+            xdg_state_home: path("XDG_STATE_HOME"),
+            home: path("HOME"),
             temporary: env::temp_dir(),
             user: effective_user().unwrap_or(u32::MAX),
         }
@@ -82,6 +94,22 @@ impl Surroundings {
             return Err(NoPlace::NotOurs(directory));
         }
         Ok(directory.join(FILE_NAME))
+    }
+
+    /// The directory for what is kept across restarts; it may have to be made. None for a user without a home.
+    #[must_use]
+    pub fn state(&self) -> Option<PathBuf> {
+        if self.state_directory.is_some() {
+            return self.state_directory.clone();
+        }
+        if self.user == 0 {
+            return Some(SYSTEM_STATE.into());
+        }
+        // The XDG base directories are to be ignored where they are relative, and a home that is none helps nobody.
+        let absolute = |path: &&PathBuf| path.is_absolute();
+        let state_home = self.xdg_state_home.as_ref().filter(absolute).cloned();
+        let home = || self.home.as_ref().filter(absolute).map(|home| home.join(".local/state"));
+        state_home.or_else(home).map(|directory| directory.join("maser"))
     }
 
     /// The places at which a server may answer, the likeliest first.
@@ -137,6 +165,9 @@ mod tests {
         Surroundings {
             runtime_directory: None,
             xdg_runtime_dir: None,
+            state_directory: None,
+            xdg_state_home: None,
+            home: None,
             temporary: temporary.to_owned(),
             user: effective_user().unwrap(),
         }
@@ -153,6 +184,24 @@ mod tests {
         let candidates = here.candidates();
         let expected = ["/run/ntp/status.sock", "/run/maser/status.sock", "/run/user/1000/maser.sock"];
         assert_eq!(candidates.iter().map(|path| path.to_str().unwrap()).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn state_is_kept_where_it_outlives_the_process() {
+        let mut here = surroundings(Path::new("/tmp"));
+        here.user = 1000;
+        let state = |here: &Surroundings| here.state().map(|path| path.to_str().unwrap().to_owned());
+        assert_eq!(state(&here), None);
+        here.home = Some("/nonexistent".into());
+        assert_eq!(state(&here).as_deref(), Some("/nonexistent/.local/state/maser"));
+        here.xdg_state_home = Some("relative".into());
+        assert_eq!(state(&here).as_deref(), Some("/nonexistent/.local/state/maser"));
+        here.xdg_state_home = Some("/states".into());
+        assert_eq!(state(&here).as_deref(), Some("/states/maser"));
+        here.user = 0;
+        assert_eq!(state(&here).as_deref(), Some("/var/lib/maser"));
+        here.state_directory = Some("/var/lib/ntp".into());
+        assert_eq!(state(&here).as_deref(), Some("/var/lib/ntp"));
     }
 
     #[test]

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::table::{Columns, core_name, reference_name, residence_cells};
-use super::units::{count, per_second, printable, seconds, signed_seconds, uptime};
-use super::{Counters, Residence, State, Status, WorkerStatus, sum};
+use super::table::{Columns, core_name, offset_text, reference_name, residence_cells};
+use super::units::{count, per_second, printable, seconds, uptime};
+use super::{Counters, Residence, Status, WorkerStatus, sources_table, sum, tracking_table};
 
 /// Home, without clearing first: the lines are overwritten in place, so nothing flickers.
 const HOME: &str = "\u{1b}[H";
@@ -77,16 +77,16 @@ fn ports_text(status: &Status) -> String {
 
 /// The state in two lines.
 fn clock_text(status: &Status) -> String {
-    let offset = status.source.offset_s.map_or_else(|| "not yet read".to_owned(), signed_seconds);
     format!(
-        "{}, stratum {}, reference {}, leap {}\noffset {offset}, root delay {}, root dispersion {}, steps {}\n",
+        "{}, stratum {}, reference {}, leap {}\noffset {}, root delay {}, root dispersion {}, steps {}\n",
         status.state.word(),
         status.stratum,
         reference_name(status),
         status.leap.word(),
+        offset_text(status),
         seconds(status.root_delay_s),
         seconds(status.root_dispersion_s),
-        count(status.source.steps),
+        count(status.steps()),
     )
 }
 
@@ -185,22 +185,51 @@ fn plain_line(status: &Status, previous: Option<&Status>) -> String {
         None => (count(answers), count(drops), status.residence()),
     };
     let [p50, p99, ..] = residence_cells(&residence);
-    let state = match status.state {
-        State::Unsynchronised => status.state.word().to_owned(),
-        State::Synchronised | State::Local => format!("{}, stratum {}", status.state.word(), status.stratum),
+    let state = if status.state.is_followable() {
+        format!("{}, stratum {}", status.state.word(), status.stratum)
+    } else {
+        status.state.word().to_owned()
     };
-    let offset = status.source.offset_s.map_or_else(|| "unknown".to_owned(), signed_seconds);
     let line = format!(
-        "up {}: {state}, offset {offset}, dispersion {}, answers {answers}, drops {drops}, p50 {p50}, p99 {p99}\n",
+        "up {}: {state}, offset {}, dispersion {}, answers {answers}, drops {drops}, p50 {p50}, p99 {p99}\n",
         uptime(status.uptime_s),
+        offset_text(status),
         seconds(status.root_dispersion_s),
     );
     fit(&line, usize::MAX)
 }
 
+/// What is shown, again and again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Page {
+    /// The state and the rates; in a file, a line of them.
+    Status,
+    /// The sources.
+    Sources,
+    /// How the served clock follows them.
+    Tracking,
+}
+
+impl Page {
+    fn text(self, status: &Status, previous: Option<&Status>, width: Option<usize>) -> String {
+        let table = match (self, width) {
+            (Self::Status, Some(width)) => return render(status, previous, width),
+            (Self::Status, None) => return plain_line(status, previous),
+            (Self::Sources, _) => sources_table(status, false),
+            (Self::Tracking, _) => tracking_table(status),
+        };
+        match width {
+            Some(width) => fit(&table, width),
+            // In a file a table needs a moment, and an empty line after it.
+            None => format!("up {}\n{table}\n", uptime(status.uptime_s)),
+        }
+    }
+}
+
 /// Turns one status after another into what goes to the output.
 #[derive(Debug)]
 pub struct Screen {
+    page: Page,
     /// The width of the terminal; none if the output isn't one.
     width: Option<usize>,
     previous: Option<Status>,
@@ -210,8 +239,8 @@ pub struct Screen {
 impl Screen {
     /// For a terminal of that many columns, or for a file or pipe.
     #[must_use]
-    pub const fn new(terminal_width: Option<usize>) -> Self {
-        Self { width: terminal_width, previous: None, frames: 0 }
+    pub const fn new(page: Page, terminal_width: Option<usize>) -> Self {
+        Self { page, width: terminal_width, previous: None, frames: 0 }
     }
 
     /// What to write for the status of this second; none when it isn't a plain line's turn.
@@ -222,10 +251,8 @@ impl Screen {
         if !turn {
             return None;
         }
-        let text = match self.width {
-            Some(width) => redraw(&render(&status, self.previous.as_ref(), width)),
-            None => plain_line(&status, self.previous.as_ref()),
-        };
+        let text = self.page.text(&status, self.previous.as_ref(), self.width);
+        let text = if self.width.is_some() { redraw(&text) } else { text };
         self.previous = Some(status);
         Some(text)
     }
@@ -251,12 +278,13 @@ fn redraw(text: &str) -> String {
 ///
 /// Where the output isn't a terminal, a status that doesn't come ends it: its reader would wait for nothing.
 pub fn watch<E: std::error::Error>(
+    page: Page,
     mut status: impl FnMut() -> Result<Status, E>,
     out: &mut dyn Write,
     terminal_width: Option<usize>,
     stop: &AtomicBool,
 ) -> io::Result<()> {
-    let mut screen = Screen::new(terminal_width);
+    let mut screen = Screen::new(page, terminal_width);
     while !stop.load(Ordering::Relaxed) {
         let text = match status() {
             Ok(status) => screen.frame(status),
@@ -295,8 +323,8 @@ mod tests {
     fn a_plausible_screen_looks_like_this() {
         let expected = "\
 maser 0.1.0, up 3 d 04:12:19
-synchronised, stratum 2, reference 192.0.2.1, leap none
-offset -1.21 us, root delay 412 us, root dispersion 23.4 us, steps 1
+locked, stratum 1, reference PPS, leap none
+offset -12.3 ns, root delay 0 ns, root dispersion 1.21 us, steps 1
 io-uring at 0.0.0.0:123
 socket at [::]:123
 
@@ -336,21 +364,36 @@ core     answers  drops      p50      p99    p99.9      max
 
     #[test]
     fn a_terminal_is_redrawn_every_time_and_a_file_gets_every_tenth() {
-        let mut screen = Screen::new(Some(80));
+        let mut screen = Screen::new(Page::Status, Some(80));
         let frame = screen.frame(plausible()).unwrap();
         assert!(frame.starts_with(HOME) && frame.ends_with(TO_SCREEN_END));
         assert!(screen.frame(later()).unwrap().contains("151,234/s"));
 
-        let mut lines = Screen::new(None);
+        let mut lines = Screen::new(Page::Status, None);
         let mut frame = |status| lines.frame(status);
         assert!(frame(plausible()).is_some());
         assert!((0..9).all(|_| frame(plausible()).is_none()));
         let line = frame(later()).unwrap();
         assert_eq!(
             line,
-            "up 3 d 04:12:19: synchronised, stratum 2, offset -1.21 us, dispersion 23.4 us, answers 151,234/s, \
+            "up 3 d 04:12:19: locked, stratum 1, offset -12.3 ns, dispersion 1.21 us, answers 151,234/s, \
              drops 0.5/s, p50 4.10 us, p99 4.10 us\n"
         );
+    }
+
+    #[test]
+    fn the_tables_are_pages_too() {
+        for (page, first) in [(Page::Sources, "Source  Type"), (Page::Tracking, "State           : locked")] {
+            let frame = Screen::new(page, Some(30)).frame(plausible()).unwrap();
+            assert!(frame.starts_with(&format!("{HOME}{first}")), "{frame}");
+            let text = page.text(&plausible(), None, Some(30));
+            assert!(text.lines().all(|line| line.chars().count() <= 30), "{text}");
+            let text = page.text(&plausible(), None, None);
+            assert!(
+                text.starts_with(&format!("up 3 d 04:12:09\n{first}")) && text.ends_with("\n\n"),
+                "{text}"
+            );
+        }
     }
 
     #[test]
@@ -365,9 +408,9 @@ core     answers  drops      p50      p99    p99.9      max
             }
         }
         let stop = AtomicBool::new(false);
-        watch(|| Ok::<_, io::Error>(plausible()), &mut Closed, Some(80), &stop).unwrap();
+        watch(Page::Status, || Ok::<_, io::Error>(plausible()), &mut Closed, Some(80), &stop).unwrap();
         let lost = || Err(io::Error::other("gone"));
-        let error = watch(lost, &mut io::sink(), None, &stop).unwrap_err();
+        let error = watch(Page::Status, lost, &mut io::sink(), None, &stop).unwrap_err();
         assert_eq!(error.to_string(), "gone");
     }
 }

@@ -3,16 +3,29 @@
 use std::fmt::Write;
 
 use super::units::{count, float, nanoseconds, printable, seconds, signed_seconds, uptime};
-use super::{Counters, LeapStatus, Residence, State, Status};
+use super::{Counters, LeapStatus, Residence, SourceStatus, State, Status};
 
 impl State {
     /// As people read it.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Synchronised => "synchronised",
-            Self::Local => "local",
+            Self::Cold => "cold",
+            Self::Acquiring => "acquiring",
+            Self::Locked => "locked",
+            Self::Holdover => "holdover",
             Self::Unsynchronised => "unsynchronised",
+            Self::Local => "local",
+            Self::Synchronised => "synchronised",
+        }
+    }
+
+    /// Whether clients may follow the replies.
+    #[must_use]
+    pub const fn is_followable(self) -> bool {
+        match self {
+            Self::Locked | Self::Holdover | Self::Local | Self::Synchronised => true,
+            Self::Cold | Self::Acquiring | Self::Unsynchronised => false,
         }
     }
 }
@@ -34,12 +47,18 @@ impl LeapStatus {
 pub(super) struct Columns {
     rows: Vec<Vec<String>>,
     left: usize,
+    words_last: bool,
 }
 
 impl Columns {
     /// The first `left` columns hold words, the others figures.
     pub(super) const fn new(left: usize) -> Self {
-        Self { rows: Vec::new(), left }
+        Self { rows: Vec::new(), left, words_last: false }
+    }
+
+    /// The same, and the last column holds words again.
+    pub(super) const fn with_words_last(left: usize) -> Self {
+        Self { rows: Vec::new(), left, words_last: true }
     }
 
     pub(super) fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
@@ -60,7 +79,7 @@ impl Columns {
             for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
                 let gap = if column == 0 { "" } else { "  " };
                 // Writing to a string doesn't fail.
-                let _ = if column < self.left {
+                let _ = if column < self.left || (self.words_last && column + 1 == columns) {
                     write!(line, "{gap}{cell:width$}")
                 } else {
                     write!(line, "{gap}{cell:>width$}")
@@ -114,10 +133,22 @@ fn clock_lines(status: &Status) -> String {
         "Counter",
         format!("{}, {:.6} MHz; {}", status.clock.counter, status.clock.frequency_hz / 1e6, status.clock.why),
     );
-    line("Source", format!("{}; {}", status.source.kind, status.source.description));
-    line("Offset", status.source.offset_s.map_or_else(|| "not yet read".to_owned(), signed_seconds));
-    line("Steps", count(status.source.steps));
+    line("Offset", offset_text(status));
+    for source in &status.sources {
+        let SourceStatus { name, kind, place, verdict, .. } = source;
+        line("Source", format!("{name} ({kind}, {place}): {verdict}{}", problem_text(source)));
+    }
+    line("Steps", count(status.steps()));
     lines
+}
+
+/// The served clock's distance from the source that it follows.
+pub(super) fn offset_text(status: &Status) -> String {
+    status.tracking.offset_s.map_or_else(|| "not known".to_owned(), signed_seconds)
+}
+
+fn problem_text(source: &SourceStatus) -> String {
+    source.problem.as_ref().map(|problem| format!("; {problem}")).unwrap_or_default()
 }
 
 /// Every counter of all workers together, with its share of the packets.
@@ -196,17 +227,20 @@ mod tests {
         let expected = "\
 maser 0.1.0, up 3 d 04:12:09
 
-State           : synchronised
-Stratum         : 2
-Reference id    : 192.0.2.1
+State           : locked
+Stratum         : 1
+Reference id    : PPS
 Reference time  : 2026-11-21T22:15:03.000125Z
 Leap            : none
 Precision       : 29.8 ns (2^-25 s)
-Root delay      : 412 us
-Root dispersion : 23.4 us
+Root delay      : 0 ns
+Root dispersion : 1.21 us
 Counter         : tsc, 2450.000123 MHz; invariant and synchronised between the cores
-Source          : machine; this machine's clock, kept by another daemon at stratum 1
-Offset          : -1.21 us
+Offset          : -12.3 ns
+Source          : pps0 (pps, /dev/pps0): followed
+Source          : nmea0 (nmea, /dev/ttyS0): agrees
+Source          : london (ntp, 192.0.2.1:123): falseticker: 1.000 s off
+Source          : ntp1 (ntp, [2001:db8::1]:123): unreachable; no reply in 8 polls; does a packet filter let UDP port 123 through?
 Steps           : 1
 
 Listen       Port      Why
@@ -239,7 +273,7 @@ Core     Answers  Drops      p50      p99    p99.9      Max
     fn a_server_that_has_just_begun_has_no_percentiles() {
         let status = Status { workers: vec![super::super::WorkerStatus::default()], ..Status::default() };
         let text = table(&status, false);
-        assert!(text.contains("Offset          : not yet read\n"), "{text}");
+        assert!(text.contains("Offset          : not known\n"), "{text}");
         assert!(text.contains("\n any        0      0    -    -      -    -\n"), "{text}");
     }
 
@@ -249,11 +283,25 @@ Core     Answers  Drops      p50      p99    p99.9      Max
         let mut status = plausible();
         status.version.clone_from(&evil);
         status.reference_id.clone_from(&evil);
-        status.source.description.clone_from(&evil);
+        let source = &mut status.sources[0];
+        for text in [&mut source.name, &mut source.kind, &mut source.place, &mut source.verdict] {
+            text.clone_from(&evil);
+        }
+        status.sources[1].problem = Some(evil.clone());
+        status.sources[1].counters.insert(evil.clone(), 1);
+        status.tracking.source.clone_from(&evil);
+        status.tracking.budget[0].0.clone_from(&evil);
+        status.tracking.leap.known_from.clone_from(&evil);
+        status.tracking.last_events[0].text.clone_from(&evil);
         status.clock.why.clone_from(&evil);
         status.ports[0].why.clone_from(&evil);
         status.workers[0].drops.insert(evil, 9);
-        for text in [table(&status, true), super::super::render(&status, Some(&plausible()), 80)] {
+        for text in [
+            table(&status, true),
+            super::super::render(&status, Some(&plausible()), 80),
+            super::super::sources_table(&status, true),
+            super::super::tracking_table(&status),
+        ] {
             assert!(!text.contains(['\u{1b}', '\u{7}']), "{text:?}");
         }
     }

@@ -9,26 +9,21 @@ pub(crate) fn plausible() -> Status {
     Status {
         version: "0.1.0".to_owned(),
         uptime_s: 274_329.5,
-        state: State::Synchronised,
-        stratum: 2,
-        reference_id: "192.0.2.1".to_owned(),
+        state: State::Locked,
+        stratum: 1,
+        reference_id: "PPS".to_owned(),
         leap: LeapStatus::None,
         precision_log2_s: -25,
-        root_delay_s: 412e-6,
-        root_dispersion_s: 23.4e-6,
+        root_delay_s: 0.0,
+        root_dispersion_s: 1.21e-6,
         reference_time: Some(rfc3339(1_795_299_303, 125_000)),
         clock: ClockStatus {
             counter: "tsc".to_owned(),
             why: "invariant and synchronised between the cores".to_owned(),
             frequency_hz: 2_450_000_123.0,
         },
-        source: SourceStatus {
-            kind: "machine".to_owned(),
-            description: "this machine's clock, kept by another daemon at stratum 1".to_owned(),
-            synchronised: true,
-            offset_s: Some(-1.21e-6),
-            steps: 1,
-        },
+        sources: sources(),
+        tracking: tracking(),
         ports: vec![
             PortStatus { listen: "0.0.0.0:123".to_owned(), rung: "io-uring".to_owned(), why: String::new() },
             PortStatus {
@@ -38,6 +33,91 @@ pub(crate) fn plausible() -> Status {
             },
         ],
         workers: vec![worker(0, 12_345_678, 1_040, 0), worker(1, 6_879_013, 0, 3)],
+    }
+}
+
+fn sources() -> Vec<SourceStatus> {
+    let source = |name: &str, kind: &str, place: &str, verdict: &str| SourceStatus {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        place: place.to_owned(),
+        verdict: verdict.to_owned(),
+        ..SourceStatus::default()
+    };
+    let heard = |source, stratum, figures: [f64; 5]| {
+        let [offset_s, jitter_s, error_s, last_s, poll_s] = figures.map(Some);
+        SourceStatus {
+            reach: Some(0o377),
+            stratum: Some(stratum),
+            offset_s,
+            jitter_s,
+            error_s,
+            last_s,
+            poll_s,
+            ..source
+        }
+    };
+    let counted = |name: &str, count| Counters::from([(name.to_owned(), count)]);
+    let pps = source("pps0", "pps", "/dev/pps0", "followed");
+    let nmea = source("nmea0", "nmea", "/dev/ttyS0", "agrees");
+    let liar = source("london", "ntp", "192.0.2.1:123", "falseticker: 1.000 s off");
+    let silent = source("ntp1", "ntp", "[2001:db8::1]:123", "unreachable");
+    let problem = "no reply in 8 polls; does a packet filter let UDP port 123 through?";
+    vec![
+        SourceStatus {
+            counters: counted("missed-pulses", 1_204),
+            ..heard(pps, 0, [-12.3e-9, 20.1e-9, 1.21e-6, 0.4, 1.0])
+        },
+        SourceStatus { steps: 1, ..heard(nmea, 0, [4.1e-3, 2.2e-3, 11.4e-3, 0.2, 1.0]) },
+        heard(liar, 1, [1.0002, 210e-6, 4.31e-3, 35.0, 64.0]),
+        SourceStatus {
+            reach: Some(0),
+            poll_s: Some(64.0),
+            problem: Some(problem.to_owned()),
+            counters: counted("refused", 3),
+            ..silent
+        },
+    ]
+}
+
+fn tracking() -> Tracking {
+    let part = |name: &str, figure| (name.to_owned(), figure);
+    let event = |when, text: &str| EventStatus { when, text: text.to_owned() };
+    Tracking {
+        source: "pps0".to_owned(),
+        reference_id: "PPS".to_owned(),
+        stratum: 1,
+        state: State::Locked,
+        since_s: Some(3_723.4),
+        offset_s: Some(-12.3e-9),
+        rms_offset_s: Some(20.0e-9),
+        frequency_ppm: Some(-12.345_678),
+        frequency_error_ppm: Some(1.2e-4),
+        wander_per_sqrt_s: Some(1.02e-10),
+        jitter_s: Some(20.1e-9),
+        time_constant_s: Some(45.0),
+        root_delay_s: 0.0,
+        root_dispersion_s: 1.21e-6,
+        root_distance_s: 1.21e-6,
+        root_distance_max_s: 0.01,
+        budget: vec![
+            part("jitter", 9.8e-9),
+            part("stamp error", 1e-6),
+            part("cross-read", 150e-9),
+            part("oscillator", 50e-9),
+        ],
+        holdover_left_s: None,
+        leap: LeapKnowledge {
+            tai_minus_utc_s: Some(37),
+            next: None,
+            known_from: "the leap file".to_owned(),
+            file_expires: Some(rfc3339(1_814_140_800, 0)),
+        },
+        unsynchronised_count: 1,
+        last_events: vec![
+            event(rfc3339(1_795_299_303, 125_000), "acquiring: pps0 is labelled by nmea0"),
+            event(rfc3339(1_795_299_309, 0), "locked: root distance 1.30 us"),
+        ],
     }
 }
 
@@ -67,9 +147,14 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
 fn the_document_keeps_its_names() {
     let document = serde_json::to_value(plausible()).unwrap();
     let text = |pointer: &str| document.pointer(pointer).map(ToString::to_string).unwrap_or_default();
-    assert_eq!(text("/state"), "\"synchronised\"");
+    assert_eq!(text("/state"), "\"locked\"");
     assert_eq!(text("/leap"), "\"none\"");
-    assert_eq!(text("/source/offset_s"), "-1.21e-6");
+    assert_eq!(text("/sources/0/offset_s"), "-1.23e-8");
+    assert_eq!(text("/sources/2/verdict"), "\"falseticker: 1.000 s off\"");
+    assert_eq!(text("/tracking/state"), "\"locked\"");
+    assert_eq!(text("/tracking/budget/1"), "[\"stamp error\",1e-6]");
+    assert_eq!(text("/tracking/leap/tai_minus_utc_s"), "37");
+    assert_eq!(text("/tracking/last_events/1/text"), "\"locked: root distance 1.30 us\"");
     assert_eq!(text("/workers/1/drops/short"), "3");
     assert_eq!(text("/workers/0/residence/p50_ns"), "1023");
     assert_eq!(text("/ports/1/rung"), "\"socket\"");
@@ -83,6 +168,8 @@ fn the_largest_document_fits() {
     let mut status = plausible();
     let worker = WorkerStatus { residence: Residence::from_buckets(&buckets), ..status.workers[0].clone() };
     status.workers = vec![worker; crate::config::WORKERS_MAX];
+    let source = SourceStatus { problem: Some("?".repeat(1_000)), ..status.sources[0].clone() };
+    status.sources = vec![source; maser_core::discipline::SOURCES_MAX];
     let octets = serde_json::to_vec(&status).unwrap().len() as u64;
     assert!(octets < STATUS_OCTETS_MAX, "{octets}");
 }

@@ -1,7 +1,7 @@
 //! Figures as people read them: three digits and a unit, counts in groups, moments in UTC.
 
 /// A span of seconds with the unit that leaves one to three digits before the point, as chronyc prints it.
-pub(super) fn seconds(seconds: f64) -> String {
+pub(crate) fn seconds(seconds: f64) -> String {
     const UNITS: [(f64, &str); 3] = [(1e-6, "ns"), (1e-3, "us"), (1.0, "ms")];
     if seconds == 0.0 {
         return "0 ns".to_owned();
@@ -16,8 +16,26 @@ pub(super) fn seconds(seconds: f64) -> String {
 }
 
 /// The same with its sign.
-pub(super) fn signed_seconds(value: f64) -> String {
+pub(crate) fn signed_seconds(value: f64) -> String {
     if value > 0.0 { format!("+{}", seconds(value)) } else { seconds(value) }
+}
+
+/// A fraction such as a frequency's error, with the unit that leaves one to three digits before the point.
+pub(super) fn fraction(fraction: f64) -> String {
+    const UNITS: [(f64, &str); 3] = [(1e-9, "ppt"), (1e-6, "ppb"), (1e-3, "ppm")];
+    let unit = UNITS.into_iter().find(|(below, _)| fraction.abs() < below * 0.9995);
+    let (below, unit) = unit.unwrap_or((1e-3, "ppm"));
+    format!("{} {unit}", digits(fraction / (below * 1e-3)))
+}
+
+/// How long ago, or how far apart: in whole seconds, above some hours coarser.
+pub(super) fn interval(seconds: f64) -> String {
+    const HOUR_S: f64 = 3_600.0;
+    match seconds {
+        short if short < 9_999.5 => format!("{short:.0} s"),
+        middle if middle < 100.0 * HOUR_S => format!("{:.0} h", middle / HOUR_S),
+        long => format!("{:.0} d", long / (24.0 * HOUR_S)),
+    }
 }
 
 /// Nanoseconds with their unit.
@@ -132,6 +150,26 @@ mod tests {
         assert_eq!(signed_seconds(-1.5e-6), "-1.50 us");
         assert_eq!(signed_seconds(1.5e-6), "+1.50 us");
         assert_eq!(nanoseconds(1_999), "2.00 us");
+    }
+
+    #[test]
+    fn a_fraction_has_three_digits_and_its_unit() {
+        let told = |value| fraction(value);
+        assert_eq!(told(0.0), "0.00 ppt");
+        assert_eq!(told(1.2e-10), "120 ppt");
+        assert_eq!(told(-3.7e-8), "-37.0 ppb");
+        assert_eq!(told(9.999e-7), "1.00 ppm");
+        assert_eq!(told(5e-4), "500 ppm");
+        assert_eq!(told(0.25), "250000 ppm");
+    }
+
+    #[test]
+    fn an_interval_is_whole() {
+        let told = |value| interval(value);
+        assert_eq!(told(0.2), "0 s");
+        assert_eq!(told(1_024.0), "1024 s");
+        assert_eq!(told(10_000.0), "3 h");
+        assert_eq!(told(400_000.0), "5 d");
     }
 
     #[test]

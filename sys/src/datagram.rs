@@ -32,6 +32,9 @@ pub const SEND_CHUNK: usize = 16;
 /// The largest batch, so that an index fits [`Outgoing`] and the rings of io_uring.
 pub const BATCH_MAX: usize = 4096;
 
+/// The most sockets of a port: listen addresses, not workers.
+pub const SOCKETS_MAX: usize = 256;
+
 /// A receive, or a chunk's send, that fails for a reason outside this program is tried again this often.
 pub(crate) const RETRIES_MAX: usize = 8;
 
@@ -42,6 +45,8 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(1);
 /// Where a datagram came from, where it went and when.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arrival {
+    /// Which of the port's sockets it came by, in the order in which they were given.
+    pub socket: u16,
     /// Who sent it, as the packet alleges.
     pub source: SocketAddr,
     /// The address in the packet's header, and our port.
@@ -209,13 +214,19 @@ impl Filled {
 }
 
 impl Slot {
-    /// The datagram in this slot, received by a socket bound to `bound`.
-    pub(crate) fn datagram(&mut self, filled: Filled, bound: SocketAddr) -> (Arrival, &mut [u8]) {
+    /// The datagram in this slot, received by the port's socket number `socket`, which is bound to `bound`.
+    pub(crate) fn datagram(
+        &mut self,
+        filled: Filled,
+        socket: u16,
+        bound: SocketAddr,
+    ) -> (Arrival, &mut [u8]) {
         let control = Control::parse(self.control.get(..filled.control).unwrap_or_default());
         let source = address(self.name.get(..filled.name).unwrap_or_default());
         let whole =
             source.is_some() && filled.flags & libc::MSG_TRUNC == 0 && filled.payload <= DATAGRAM_LENGTH_MAX;
         let arrival = Arrival {
+            socket,
             source: source.unwrap_or(bound),
             destination: SocketAddr::new(control.destination.unwrap_or(bound.ip()), bound.port()),
             unicast: control.unicast,

@@ -12,6 +12,9 @@
 //! | [`clock`] | both, read together |
 //! | [`adjtimex`] | what the kernel says of its clock, read and never written |
 //! | [`clock_watch`] | a timer that notices steps of `CLOCK_REALTIME` |
+//! | [`pps`] | pulses that the kernel stamps (RFC 2783) |
+//! | [`serial`] | ttys and ptys, raw |
+//! | [`ntp_shm`] | the shared memory segments of gpsd and ntpd |
 //! | [`udp_socket`] | UDP sockets with receive stamps, packet info and steering by source address |
 //! | [`datagram`] | what both datagram ports deliver |
 //! | [`mmsg`] | batches through `recvmmsg`/`sendmmsg` |
@@ -33,8 +36,11 @@ pub mod datagram;
 pub mod kernel_clock;
 pub mod live_frames;
 pub mod mmsg;
+pub mod ntp_shm;
 pub mod outbox;
 pub mod packet_socket;
+pub mod pps;
+pub mod serial;
 pub mod snapshot_cell;
 mod transmit_stamp;
 mod tsc;

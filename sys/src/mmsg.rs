@@ -15,8 +15,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::datagram::{
-    Arrival, BATCH_MAX, Outgoing, RETRIES_MAX, SEND_CHUNK, Sent, Wait, ends_receiving, ends_sending,
-    is_congestion, last_errno,
+    Arrival, BATCH_MAX, Outgoing, RETRIES_MAX, SEND_CHUNK, SOCKETS_MAX, Sent, Wait, ends_receiving,
+    ends_sending, is_congestion, last_errno,
 };
 use crate::udp_socket::UdpSocket;
 use memory::{Replies, Requests};
@@ -40,9 +40,9 @@ impl MmsgPort {
     /// A port over `sockets` that delivers up to `batch` datagrams at a time.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for no sockets, no batch or one above [`BATCH_MAX`].
+    /// [`io::ErrorKind::InvalidInput`] for no sockets or more than [`SOCKETS_MAX`], no batch or one above [`BATCH_MAX`].
     pub fn new(sockets: Vec<UdpSocket>, batch: usize) -> io::Result<Self> {
-        if sockets.is_empty() || batch == 0 || batch > BATCH_MAX {
+        if sockets.is_empty() || sockets.len() > SOCKETS_MAX || batch == 0 || batch > BATCH_MAX {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let polls =
@@ -177,8 +177,9 @@ impl MmsgPort {
     /// If the batch has no such datagram.
     pub fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]) {
         let bound = self.sockets[self.current].address();
+        let socket = u16::try_from(self.current).expect("bounded by SOCKETS_MAX");
         let (filled, slot) = self.requests.datagram(index);
-        slot.datagram(filled, bound)
+        slot.datagram(filled, socket, bound)
     }
 
     /// Sends replies in place of the datagrams that they answer, from the addresses that were asked.

@@ -32,15 +32,14 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, opcode};
 
-use crate::datagram::{Arrival, BATCH_MAX, Outgoing, RETRIES_MAX, SEND_CHUNK, Sent, Wait, last_errno};
+use crate::datagram::{
+    Arrival, BATCH_MAX, Outgoing, RETRIES_MAX, SEND_CHUNK, SOCKETS_MAX, Sent, Wait, last_errno,
+};
 use crate::udp_socket::UdpSocket;
 use books::{Books, Received, SEND};
 pub use error::UringError;
 pub use ledger::Buffers;
 use ledger::Holder;
-
-/// The most sockets of a port: listen addresses, not workers.
-pub const SOCKETS_MAX: usize = 256;
 
 /// Buffers for each datagram of a batch: one batch is answered while the kernel fills the next. Twice as many were 2 %
 /// slower over loopback; a burst waits in the sockets' buffers.
@@ -151,7 +150,7 @@ impl UringPort {
         assert!(self.books.ledger.holder(buffer) == Holder::Port, "datagram {index} is being sent");
         // SAFETY: the ledger says that the port holds the buffer.
         let slot = unsafe { self.books.memory.slot(buffer) };
-        slot.datagram(slot.filled(), bound)
+        slot.datagram(slot.filled(), socket, bound)
     }
 
     /// Sends replies in place of the datagrams that they answer, from the addresses that were asked.

@@ -79,10 +79,12 @@ fn a_configuration_is_served_as_it_is_written() {
     let lines = format!(
         "[server]\nlisten = [\"127.0.0.1:{}\", \"127.0.0.2:{}\"]\nport = \"io-uring\"\nworkers = [0]\n\n\
          [status]\nsocket = \"{}\"\n\n\
-         [[source]]\ntype = \"machine\"\nstratum = 1\nreference_id = \"192.0.2.9\"\n\n[local]\nstratum = 7\n",
+         [[source]]\ntype = \"machine\"\nstratum = 1\nreference_id = \"192.0.2.9\"\n\n[local]\nstratum = 7\n\n\
+         [smear]\nlisten = [\"127.0.0.3:{}\"]\nlength = \"1 h\"\n",
         setting.port,
         setting.port,
-        text(&socket)
+        text(&socket),
+        setting.port
     );
     fs::write(&path, lines).expect("a file can be written");
     let file = text(&path).to_owned();
@@ -95,7 +97,7 @@ fn a_configuration_is_served_as_it_is_written() {
         [(Some("synchronised"), Some(2)), (Some("local"), Some(7))].contains(&(state, stratum)),
         "{status}"
     );
-    for address in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)] {
+    for address in [1, 2, 3].map(|host| Ipv4Addr::new(127, 0, 0, host)) {
         let (reply, from) = Client::at(Ipv4Addr::LOCALHOST).ask(server.at(address)).expect("a reply");
         assert_eq!((Some(u64::from(reply.stratum)), from), (stratum, server.at(address)));
         let named = if state == Some("local") { [127, 127, 1, 1] } else { [192, 0, 2, 9] };

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Unpacks and builds the NTP clients of the tests into a cache outside the checkout: ${MASER_CACHE:-~/.cache/maser}/peers.
+# Unpacks and builds the NTP clients of the tests, and gpsd, into a cache outside the checkout: ${MASER_CACHE:-~/.cache/maser}/peers.
 # `setup.sh chrony` prepares chrony only, which is all that the benchmarks need.
 #
 # For Debian bookworm with gcc and a Rust toolchain. Quick when everything is there. No client is installed: the
 # scripts inside its Debian package would start it, and then two daemons would quarrel over this machine's clock.
 # What clients.rs finds, by its path below the cache:
 #   chrony/ ntpsec/ openntpd/ timesyncd/ ntplib/   one unpacked tree each
+#   gpsd/                                          for sources.rs: gpsd and gpsfake, unpacked
 #   ntpd-rs/bin/ ntpd-rs/clock_shim.so             built here
 #   versions                                       what this script found at its last run
 set -eu
@@ -61,15 +62,17 @@ unpack() {
 
 # Libraries of the unpacked programs; none of these packages has a daemon.
 missing_libraries() {
-	LD_LIBRARY_PATH=$(echo "$cache"/timesyncd/usr/lib/*/systemd) ldd "$@" | grep 'not found'
+	LD_LIBRARY_PATH=$(echo "$cache"/timesyncd/usr/lib/*/systemd):$(echo "$cache"/gpsd/usr/lib/*-linux-*) ldd "$@" |
+		grep 'not found'
 }
 install_libraries() {
 	# shellcheck disable=SC2086
 	[ -z "$(missing_libraries "$@")" ] || apt_install $LIBRARIES
 	[ -z "$(missing_libraries "$@")" ] || fail "libraries are still missing: $(missing_libraries "$@")"
 }
-LIBRARIES='libacl1 libapparmor1 libaudit1 libblkid1 libbsd0 libcap2 libcrypt1 libedit2 libgcrypt20 libgnutls30 libip4tc2
-	libkmod2 liblz4-1 liblzma5 libmount1 libnettle8 libpam0g libseccomp2 libselinux1 libssl3 libzstd1'
+LIBRARIES='libacl1 libapparmor1 libaudit1 libblkid1 libbluetooth3 libbsd0 libcap2 libcrypt1 libdbus-1-3 libedit2 libgcrypt20
+	libgnutls30 libip4tc2 libkmod2 liblz4-1 liblzma5 libmount1 libnettle8 libpam0g libseccomp2 libselinux1 libssl3
+	libusb-1.0-0 libzstd1'
 
 mkdir -p "$cache"
 
@@ -78,6 +81,8 @@ command -v ip >/dev/null || tools="$tools iproute2"
 command -v mount >/dev/null || tools="$tools mount"
 command -v unshare >/dev/null && command -v setpriv >/dev/null || tools="$tools util-linux"
 python3 -c 'import argparse, ctypes, json, socket' 2>/dev/null || tools="$tools python3"
+# gpsfake needs it.
+python3 -c 'from distutils import spawn' 2>/dev/null || tools="$tools python3-distutils"
 # shellcheck disable=SC2086
 [ -z "$tools" ] || apt_install $tools
 
@@ -91,13 +96,14 @@ unpack ntpsec 1.2.2 ntpsec ntpsec-ntpdig python3-ntp
 unpack openntpd 6.2p3 openntpd
 unpack timesyncd 252 systemd-timesyncd libsystemd-shared
 unpack ntplib 0.3.3 python3-ntplib
+unpack gpsd 3.22 gpsd gpsd-clients libgps28 python3-gps
 
 # NTPsec's Python code looks for its library next to itself, else in the machine's own directory.
 python=$cache/ntpsec/usr/lib/python3/dist-packages/ntp
 [ -e "$python/libntpc.so" ] || cp "$cache"/ntpsec/usr/lib/*/ntp/libntpc.so "$python/libntpc.so"
 
 install_libraries "$@" "$cache/ntpsec/usr/sbin/ntpd" "$cache/openntpd/usr/sbin/ntpd" \
-	"$cache/timesyncd/lib/systemd/systemd-timesyncd"
+	"$cache/timesyncd/lib/systemd/systemd-timesyncd" "$cache/gpsd/usr/sbin/gpsd"
 
 rs=$cache/ntpd-rs
 if [ "$("$rs/bin/ntp-daemon" --version 2>&1 | grep -o '[0-9][0-9.]*$')" != $NTPD_RS ]; then
@@ -126,6 +132,7 @@ stamped() { awk '{ print $1 }' "$cache/$1/.stamp"; }
 	row ntpsec "$(stamped ntpsec)" ntpsec/usr/sbin/ntpd
 	row openntpd "$(stamped openntpd)" openntpd/usr/sbin/ntpd
 	row timesyncd "$(stamped timesyncd)" timesyncd/lib/systemd/systemd-timesyncd
+	row gpsd "$(stamped gpsd)" gpsd/usr/sbin/gpsd
 	row ntpd-rs $NTPD_RS ntpd-rs/bin/ntp-daemon
 	row ntplib "$(stamped ntplib)" ntplib/usr/lib/python3/dist-packages/ntplib.py
 } >"$cache/versions"

@@ -83,7 +83,7 @@ pub(crate) struct MemoryPort(Rc<RefCell<Wires>>);
 
 #[derive(Debug, Default)]
 struct Wires {
-    coming: VecDeque<(Vec<u8>, Option<Stamp>)>,
+    coming: VecDeque<Coming>,
     sent: Vec<Vec<u8>>,
 }
 
@@ -91,7 +91,14 @@ struct Wires {
 #[derive(Debug, Default)]
 pub(crate) struct WorkerEnd {
     port: MemoryPort,
-    batch: Vec<(Vec<u8>, Option<Stamp>)>,
+    batch: Vec<Coming>,
+}
+
+#[derive(Debug)]
+struct Coming {
+    bytes: Vec<u8>,
+    stamp: Option<Stamp>,
+    socket: u16,
 }
 
 impl MemoryPort {
@@ -100,8 +107,12 @@ impl MemoryPort {
     }
     /// A request that arrives with a kernel stamp of `realtime_ns`.
     pub(crate) fn arrive(&self, request: &[u8], realtime_ns: i64) {
-        let stamp = Stamp { clock: StampClock::Realtime, nanos: realtime_ns };
-        self.0.borrow_mut().coming.push_back((request.to_vec(), Some(stamp)));
+        self.arrive_by(0, request, realtime_ns);
+    }
+    /// The same by a socket of the port.
+    pub(crate) fn arrive_by(&self, socket: u16, request: &[u8], realtime_ns: i64) {
+        let stamp = Some(Stamp { clock: StampClock::Realtime, nanos: realtime_ns });
+        self.0.borrow_mut().coming.push_back(Coming { bytes: request.to_vec(), stamp, socket });
     }
     pub(crate) fn take_sent(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.0.borrow_mut().sent)
@@ -119,8 +130,9 @@ impl Port for WorkerEnd {
         0
     }
     fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]) {
-        let (bytes, stamp) = &mut self.batch[index];
+        let Coming { bytes, stamp, socket } = &mut self.batch[index];
         let arrival = Arrival {
+            socket: *socket,
             source: SocketAddr::from(([192, 0, 2, 7], 40_000)),
             destination: SocketAddr::from(([192, 0, 2, 1], 123)),
             unicast: true,
@@ -132,7 +144,7 @@ impl Port for WorkerEnd {
     }
     fn send(&mut self, replies: &[Outgoing], mut stamp: impl FnMut(usize, &mut [u8])) -> io::Result<Sent> {
         for reply in replies {
-            let (bytes, _) = &mut self.batch[usize::from(reply.index)];
+            let bytes = &mut self.batch[usize::from(reply.index)].bytes;
             stamp(usize::from(reply.index), bytes);
             self.port.0.borrow_mut().sent.push(bytes[..usize::from(reply.length)].to_vec());
         }

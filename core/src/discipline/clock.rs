@@ -427,6 +427,7 @@ impl Clock {
         }
         let why = match self.contradicted {
             Some(why) => why,
+            None if facts.settled && !facts.within && next == State::Unsynchronised => Why::Budget,
             None if !facts.followed => Why::NobodyFollowed,
             None if !facts.settled => Why::NotSettled,
             None if !facts.within => Why::Budget,

@@ -71,6 +71,15 @@ pub(super) struct Point {
     pub(super) error: f64,
 }
 
+/// How far a source can be off, s.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Distance {
+    /// By itself.
+    pub(super) own: f64,
+    /// Because the counter's rate isn't known well enough to carry its samples on to now.
+    pub(super) rate: f64,
+}
+
 /// So many samples are kept.
 const KEPT: usize = 8;
 
@@ -221,7 +230,7 @@ impl Track {
     }
 
     /// How far its phase can be off at `at`, when the base line's rate is known within `frequency_error`.
-    pub(super) fn distance(&self, at: f64, scatter: f64, frequency_error: f64) -> f64 {
+    pub(super) fn distance(&self, at: f64, scatter: f64, frequency_error: f64) -> Distance {
         let last = self.last().unwrap_or_default();
         let age = (at - last.at).max(0.0);
         let seconds = |span: Span| span.as_seconds_f64();
@@ -241,7 +250,7 @@ impl Track {
             SourceKind::Network | SourceKind::Machine => 0.0,
             SourceKind::Pulse | SourceKind::Receiver | SourceKind::Sampled => 4.0 * self.period,
         };
-        own + error + noise + (age + back) * frequency_error
+        Distance { own: own + error + noise, rate: (age + back) * frequency_error }
     }
 
     /// Moves the base line's origin: what was `shift` is now zero.

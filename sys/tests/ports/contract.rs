@@ -39,13 +39,16 @@ fn replies_leave_from_the_asked_address<P: Port>() {
     let (four, six) = (open("0.0.0.0:0"), open("[::]:0"));
     let (port_4, port_6) = (four.address().port(), six.address().port());
     let mut port = P::over(vec![four, six], 8);
-    for (asked, from) in [("127.0.0.2", "127.0.0.1:0"), ("127.0.0.1", "127.0.0.3:0"), ("::1", "[::1]:0")] {
+    for (asked, from, socket) in
+        [("127.0.0.2", "127.0.0.1:0", 0), ("127.0.0.1", "127.0.0.3:0", 0), ("::1", "[::1]:0", 1)]
+    {
         let client = client(from);
         let asked: IpAddr = asked.parse().unwrap();
         let server = SocketAddr::new(asked, if asked.is_ipv4() { port_4 } else { port_6 });
         client.send_to(b"who are you", server).unwrap();
         assert_eq!(port.receive(Wait::Until(LIMIT)).unwrap(), 1);
-        assert_eq!(port.datagram(0).0.destination, server);
+        let arrival = port.datagram(0).0;
+        assert_eq!((arrival.destination, arrival.socket), (server, socket));
         let stamped = port.send(&[Outgoing { index: 0, length: 11 }], |_, octets| octets[0] = b'W').unwrap();
         assert_eq!(stamped, Sent { sent: 1, ..Sent::default() });
         let mut answer = [0; 64];

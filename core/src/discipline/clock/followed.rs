@@ -40,7 +40,7 @@ impl Clock {
         let rules = Rules {
             agree_min: self.settings.agree_min,
             distance_max_s: DISTANCE_MAX,
-            followed_max_s: self.settings.root_distance_max.as_seconds_f64(),
+            followed_max_s: DISTANCE_MAX,
             current: self.selection.followed,
         };
         let mut selection = select(candidates, &rules);
@@ -117,7 +117,10 @@ impl Clock {
         };
         let (frequency, frequency_error) = self.rate_known();
         let (offset_s, jitter_s) = track.phase(at, frequency);
-        let distance_s = track.distance(at, jitter_s, frequency_error);
+        let distance = track.distance(at, jitter_s, frequency_error);
+        let distance_s = distance.own + distance.rate;
+        // What isn't known of the counter is no fault of the source's: by following it, it becomes known.
+        let only_votes = distance.own > self.settings.root_distance_max.as_seconds_f64();
         let waits = self.needs.get(source).is_some_and(Option::is_some);
         let unusable = if track.heard.is_none() {
             Some(Unusable::Silent)
@@ -140,7 +143,7 @@ impl Clock {
             jitter_s,
             kind,
             prefer: track.settings.prefer,
-            only_votes: false,
+            only_votes,
             unusable,
         }
     }

@@ -7,6 +7,7 @@ use crate::discipline::label::Need;
 use crate::discipline::leap_keeper::LeapAuthority;
 use crate::discipline::observation::Exchange;
 use crate::discipline::select::{Nobody, Verdict};
+use crate::discipline::shown::Shown;
 use crate::discipline::state::State;
 use crate::time::{Span, Ticks};
 use libm::sqrt;
@@ -76,6 +77,12 @@ pub struct SourceReport {
 }
 
 impl Clock {
+    /// What the oscillator has shown, to be kept.
+    #[must_use]
+    pub const fn shown(&self) -> &Shown {
+        &self.shown
+    }
+
     /// The clock as it stands at `now`.
     #[must_use]
     pub fn tracking(&self, now: Ticks) -> Tracking {

@@ -1,0 +1,120 @@
+//! A configuration as a file that says the same, every key written out.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use super::source::{GpsdPlace, Serial, Source, SourceKind, SourceType};
+use super::span::written;
+use super::value::Workers;
+use super::{Config, Server};
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_server(f)?;
+        if let Some(socket) = &self.status.socket {
+            writeln!(f, "\n[status]\nsocket = {}", quoted_path(socket))?;
+        }
+        for source in &self.sources {
+            self.write_source(source, f)?;
+        }
+        let clock = &self.clock;
+        writeln!(f, "\n[clock]\nroot_distance_max = \"{}\"", written(clock.root_distance_max))?;
+        writeln!(f, "agree_min = {}", clock.agree_min)?;
+        if let Some(file) = &clock.leap_file {
+            writeln!(f, "leap_file = {}", quoted_path(file))?;
+        }
+        if let Some(directory) = &clock.state {
+            writeln!(f, "state = {}", quoted_path(directory))?;
+        }
+        writeln!(f, "holdover_max = \"{}\"", written(clock.holdover_max))?;
+        if let Some(smear) = &self.smear {
+            writeln!(f, "\n[smear]\nlisten = {}", addresses(&smear.listen))?;
+            writeln!(f, "length = \"{}\"", written(smear.length))?;
+        }
+        if let Some(stratum) = self.local {
+            writeln!(f, "\n[local]\nstratum = {stratum}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    fn write_server(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Server { listen, public, port, workers, idle, batch, receive_buffer_octets } = &self.server;
+        writeln!(f, "[server]\nlisten = {}\npublic = {public}", addresses(listen))?;
+        writeln!(f, "port = \"{}\"", port.word())?;
+        match workers {
+            Workers::Auto => {}
+            Workers::Count(number) => writeln!(f, "workers = {number}")?,
+            Workers::Cores(cores) => writeln!(f, "workers = {cores:?}")?,
+        }
+        writeln!(f, "idle = \"{}\"\nbatch = {batch}\nreceive_buffer = {receive_buffer_octets}", idle.word())
+    }
+
+    fn write_source(&self, source: &Source, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Source { name, prefer, offset, error, reference_id, kind } = source;
+        let kind_of = kind.of_type();
+        writeln!(f, "\n[[source]]\ntype = \"{}\"\nname = {}", kind_of.word(), quoted(name))?;
+        match kind {
+            SourceKind::Gpsd(GpsdPlace::Socket(path)) => writeln!(f, "socket = {}", quoted_path(path))?,
+            SourceKind::Gpsd(GpsdPlace::SharedMemory(unit)) => writeln!(f, "shm = {unit}")?,
+            SourceKind::Nmea(serial) => write_serial(serial, f)?,
+            SourceKind::Ubx { serial, configure } => {
+                write_serial(serial, f)?;
+                writeln!(f, "configure = {configure}")?;
+            }
+            SourceKind::Pps { device, edge, label } => {
+                let names: Vec<String> = label
+                    .iter()
+                    .filter_map(|&at| self.sources.get(at))
+                    .map(|one| quoted(&one.name))
+                    .collect();
+                writeln!(f, "device = {}\nedge = \"{}\"", quoted_path(device), edge.word())?;
+                writeln!(f, "label = [{}]", names.join(", "))?;
+            }
+            SourceKind::Ntp { address, burst, interleaved, poll_min_log2_s, poll_max_log2_s } => {
+                writeln!(f, "address = \"{address}\"\nburst = {burst}\ninterleaved = {interleaved}")?;
+                writeln!(f, "poll_min = \"{} s\"", 1_u64 << poll_min_log2_s)?;
+                writeln!(f, "poll_max = \"{} s\"", 1_u64 << poll_max_log2_s)?;
+            }
+            SourceKind::Machine { stratum } => writeln!(f, "stratum = {stratum}")?,
+        }
+        if kind_of != SourceType::Machine {
+            writeln!(f, "prefer = {prefer}\noffset = \"{}\"", written(*offset))?;
+            writeln!(f, "error = \"{}\"", written(*error))?;
+        }
+        match reference_id {
+            Some(id) if kind_of.is_reference_clock() => {
+                let name: String =
+                    id.iter().take_while(|&&octet| octet != 0).map(|&octet| char::from(octet)).collect();
+                writeln!(f, "reference_id = {}", quoted(&name))
+            }
+            Some(id) => writeln!(f, "reference_id = \"{}\"", Ipv4Addr::from(*id)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn write_serial(serial: &Serial, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "device = {}\nbaud = {}", quoted_path(&serial.device), serial.baud)?;
+    match serial.delay {
+        Some(delay) => writeln!(f, "delay = \"{}\"", written(delay)),
+        None => Ok(()),
+    }
+}
+
+fn addresses(listen: &[SocketAddr]) -> String {
+    let listen: Vec<String> = listen.iter().map(|address| format!("\"{address}\"")).collect();
+    format!("[{}]", listen.join(", "))
+}
+
+/// With TOML's own escapes.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+/// A path of the file was UTF-8.
+fn quoted_path(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}

@@ -1,0 +1,226 @@
+//! The keys of a `[[source]]` section: those of every type, then type by type.
+
+use super::{Absent, Key};
+use crate::config::source::SourceType::{self, Gpsd, Machine, Nmea, Ntp, Pps, Ubx};
+
+const SECTION: &str = "source";
+const CLOCKS: &[SourceType] = &[Gpsd, Nmea, Ubx, Pps];
+/// The machine's clock is served as it is.
+const CORRECTED: &[SourceType] = &[Gpsd, Nmea, Ubx, Pps, Ntp];
+const SERIAL: &[SourceType] = &[Nmea, Ubx];
+
+pub(in crate::config) const TYPE: Key = Key {
+    section: SECTION,
+    types: &[],
+    name: "type",
+    expected: "\"gpsd\", \"nmea\", \"ubx\", \"pps\", \"ntp\" or \"machine\"",
+    absent: Absent::Required,
+    meaning: "Where the time comes from. \"gpsd\": samples that gpsd hands over. \"nmea\" and \"ubx\": a receiver on a \
+              serial line that speaks NMEA 0183, or UBX as u-blox receivers do. \"pps\": pulses that the kernel stamps; \
+              they say when a second begins and never which, so another source has to. \"ntp\": an upstream server, \
+              as cross-check, as label for pulses, as fallback. \"machine\": this machine's own clock, which another \
+              daemon (chronyd, ntpd, ptp4l with phc2sys) keeps right; maser reads what the kernel says of it and never \
+              steers it. At most one source is \"machine\", and beside others it is the last resort.",
+};
+
+pub(in crate::config) const NAME: Key = Key {
+    section: SECTION,
+    types: &[],
+    name: "name",
+    expected: "1 to 32 letters, digits, dots, hyphens or underscores, as \"roof\"",
+    absent: Absent::Meaning("the type and its number among the sources of that type, from 0, as nmea0"),
+    meaning: "What the status, the log and other sources' `label` call this source. No two have the same.",
+};
+
+pub(in crate::config) const PREFER: Key = Key {
+    section: SECTION,
+    types: CORRECTED,
+    name: "prefer",
+    expected: "true or false",
+    absent: Absent::Value("false"),
+    meaning: "Whether this source is followed for as long as it agrees with the majority, though others may look better.",
+};
+
+pub(in crate::config) const OFFSET: Key = Key {
+    section: SECTION,
+    types: CORRECTED,
+    name: "offset",
+    expected: "a span from \"-1 s\" to \"1 s\", as \"12.5 us\"",
+    absent: Absent::Value(r#""0 s""#),
+    meaning: "A correction that is added to this source's time: positive for a source that is late, as by the delay of \
+              an antenna cable (some 5 ns a metre). Units here and elsewhere: ns, us, ms, s, min, h.",
+};
+
+pub(in crate::config) const ERROR: Key = Key {
+    section: SECTION,
+    types: CORRECTED,
+    name: "error",
+    expected: "a span from \"0 s\" to \"1 s\", as \"100 ns\"",
+    absent: Absent::Meaning(
+        "1 us for pps; 10 us for gpsd, but 100 ms for its segments of even number, which hold the time of sentences; \
+         1 ms for nmea and ubx; 0 s for ntp, whose servers state their own",
+    ),
+    meaning: "How far this source can be off in a way that averaging doesn't remove: cables, the receiver, the way of \
+              the interrupt. It is part of the root distance that replies state, so it has to be true.",
+};
+
+pub(in crate::config) const REFERENCE_NAME: Key = Key {
+    section: SECTION,
+    types: CLOCKS,
+    name: "reference_id",
+    expected: "1 to 4 printable ASCII characters, as \"GPS\"",
+    absent: Absent::Meaning("\"PPS\" for pps, \"GPS\" for gpsd, nmea and ubx"),
+    meaning: "What replies name as their reference while this source is followed, which is at stratum 1 (RFC 5905 \
+              section 7.3): GPS, GAL, PPS, DCFa and the like.",
+};
+
+pub(in crate::config) const GPSD_SOCKET: Key = Key {
+    section: SECTION,
+    types: &[Gpsd],
+    name: "socket",
+    expected: "an absolute path of at most 107 octets",
+    absent: Absent::Meaning("there is `shm` instead; one of the two has to be"),
+    meaning: "The Unix socket that maser makes for gpsd to write samples to. gpsd looks for it when it starts, so it \
+              starts after maser: /run/chrony.DEVICE.sock as root, as /run/chrony.ttyS0.sock for /dev/ttyS0.",
+};
+
+pub(in crate::config) const SHM: Key = Key {
+    section: SECTION,
+    types: &[Gpsd],
+    name: "shm",
+    expected: "a unit number from 0 to 255",
+    absent: Absent::Meaning("there is `socket` instead; one of the two has to be"),
+    meaning: "The segment of shared memory that gpsd writes to. It gives each receiver two: the even number has the time \
+              of sentences, the odd one after it that of pulses; 0 and 1 are the first receiver's if gpsd started as root, \
+              else 2 and 3.",
+};
+
+pub(in crate::config) const DEVICE: Key = Key {
+    section: SECTION,
+    types: &[Nmea, Ubx, Pps],
+    name: "device",
+    expected: "the absolute path of a device, as \"/dev/ttyS0\" or \"/dev/pps0\"",
+    absent: Absent::Required,
+    meaning: "The receiver's serial line, or for pps the kernel's pulse device. One that is missing or goes away is tried \
+              again every few seconds.",
+};
+
+pub(in crate::config) const BAUD: Key = Key {
+    section: SECTION,
+    types: SERIAL,
+    name: "baud",
+    expected: "one of 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600",
+    absent: Absent::Value("9600"),
+    meaning: "The serial line's speed in bits a second. It doesn't matter to USB.",
+};
+
+pub(in crate::config) const DELAY: Key = Key {
+    section: SECTION,
+    types: SERIAL,
+    name: "delay",
+    expected: "a span from \"0 s\" to \"2 s\", as \"120 ms\"",
+    absent: Absent::Meaning(
+        "it is learnt from pulses or from other sources; a lone receiver waits for one of these",
+    ),
+    meaning: "From the beginning of a second to the first octet of the message that names it.",
+};
+
+pub(in crate::config) const CONFIGURE: Key = Key {
+    section: SECTION,
+    types: &[Ubx],
+    name: "configure",
+    expected: "true or false",
+    absent: Absent::Value("false"),
+    meaning: "Whether maser sends the receiver the settings that it needs at each opening: the messages NAV-PVT, \
+              NAV-TIMELS and TIM-TP. They are not saved in the receiver.",
+};
+
+pub(in crate::config) const EDGE: Key = Key {
+    section: SECTION,
+    types: &[Pps],
+    name: "edge",
+    expected: "\"assert\" or \"clear\"",
+    absent: Absent::Value(r#""assert""#),
+    meaning: "Which end of the pulse begins the second, as the kernel names them: mostly the rising one is \"assert\".",
+};
+
+pub(in crate::config) const LABEL: Key = Key {
+    section: SECTION,
+    types: &[Pps],
+    name: "label",
+    expected: "a list of names of sources that name seconds, as [\"nmea0\"]",
+    absent: Absent::Meaning("every source that isn't pps"),
+    meaning: "The sources that may say which second a pulse began.",
+};
+
+/// What each element of [`LABEL`] is.
+pub(in crate::config) const LABEL_ELEMENT: &str =
+    "the name of a source of type gpsd, nmea, ubx, ntp or machine";
+
+pub(in crate::config) const ADDRESS: Key = Key {
+    section: SECTION,
+    types: &[Ntp],
+    name: "address",
+    expected: "a server, as \"ntp.example.net\", \"192.0.2.1:123\" or \"[2001:db8::1]:123\"",
+    absent: Absent::Required,
+    meaning: "The server to ask. Without a port it is 123. A name is looked up when the server is first asked, and again \
+              when it doesn't answer.",
+};
+
+pub(in crate::config) const BURST: Key = Key {
+    section: SECTION,
+    types: &[Ntp],
+    name: "burst",
+    expected: "true or false",
+    absent: Absent::Value("true"),
+    meaning: "Whether the first questions are asked 2 s apart, so that the server is of use within seconds.",
+};
+
+pub(in crate::config) const INTERLEAVED: Key = Key {
+    section: SECTION,
+    types: &[Ntp],
+    name: "interleaved",
+    expected: "true or false",
+    absent: Absent::Value("true"),
+    meaning: "Whether interleaved mode (RFC 9769) is offered, which brings better stamps from servers that take it.",
+};
+
+pub(in crate::config) const POLL_MIN: Key = Key {
+    section: SECTION,
+    types: &[Ntp],
+    name: "poll_min",
+    expected: "a power of two seconds from \"2 s\" to \"131072 s\", not above poll_max",
+    absent: Absent::Value(r#""64 s""#),
+    meaning: "The least time between two questions. Below \"64 s\" only for servers of your own.",
+};
+
+pub(in crate::config) const POLL_MAX: Key = Key {
+    section: SECTION,
+    types: &[Ntp],
+    name: "poll_max",
+    expected: "a power of two seconds from \"2 s\" to \"131072 s\"",
+    absent: Absent::Value(r#""1024 s""#),
+    meaning: "The greatest time between two questions; between the two it adapts to the noise.",
+};
+
+pub(in crate::config) const STRATUM: Key = Key {
+    section: SECTION,
+    types: &[Machine],
+    name: "stratum",
+    expected: "a stratum from 1 to 14",
+    absent: Absent::Required,
+    meaning: "The stratum of what keeps the machine's clock, as that daemon reports it (`chronyc tracking`, \
+              `ntpq -c rv`). Nothing in the kernel tells, so the operator must; replies say one above.",
+};
+
+pub(in crate::config) const REFERENCE_ADDRESS: Key = Key {
+    section: SECTION,
+    types: &[Machine],
+    name: "reference_id",
+    expected: "an IPv4 address, as \"192.0.2.1\"",
+    absent: Absent::Value(r#""127.127.1.1""#),
+    meaning: "What replies name as their reference: the IPv4 address of the server that the machine's clock follows, \
+              so that this server can tell a loop when it asks us. Replies here are of stratum 2 or above, where \
+              the reference id is an address and never a name such as GPS (RFC 5905 section 7.3); for an IPv6 \
+              address write the first four octets of its MD5 as an IPv4 address. The default says \"a local clock\".",
+};

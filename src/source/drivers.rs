@@ -1,0 +1,93 @@
+//! Starts a driver for every source that has one, each in a thread of its own that bears the source's name.
+//!
+//! The machine's own clock has none: the pulse thread reads it.
+
+use super::gpsd::{self, GpsdSettings};
+use super::ntp::{self, NtpSettings};
+use super::pps::{self, PpsSettings};
+use super::serial::{self, Protocol, SerialSettings};
+use super::{Report, Teller};
+use crate::config::{Edge, GpsdPlace, Serial, Source, SourceKind};
+use maser_sys::counter::Counter;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::SyncSender;
+use std::thread::{Builder, JoinHandle};
+
+/// A driver that runs.
+#[derive(Debug)]
+pub struct Driver {
+    /// The source that it is of.
+    pub name: String,
+    /// It ends when it is told to, and never before.
+    pub thread: JoinHandle<()>,
+}
+
+/// The kernel keeps so many octets of a thread's name.
+const THREAD_NAME_OCTETS_MAX: usize = 15;
+
+/// Starts the drivers of all sources; each tells until `stop`.
+///
+/// # Errors
+/// When a thread can't be had.
+pub fn start(
+    sources: &[Source],
+    counter: Counter,
+    reports: &SyncSender<Report>,
+    stop: &Arc<AtomicBool>,
+) -> io::Result<Vec<Driver>> {
+    let mut drivers = Vec::with_capacity(sources.len());
+    for (place, source) in sources.iter().enumerate() {
+        if let SourceKind::Machine { .. } = source.kind {
+            continue;
+        }
+        let (kind, reports, stop) = (source.kind.clone(), reports.clone(), Arc::clone(stop));
+        // Names are ASCII.
+        let name = source.name.chars().take(THREAD_NAME_OCTETS_MAX).collect();
+        let thread = Builder::new()
+            .name(name)
+            .spawn(move || drive(&kind, counter, &mut Teller::new(place, reports, &stop)))?;
+        drivers.push(Driver { name: source.name.clone(), thread });
+    }
+    Ok(drivers)
+}
+
+fn drive(kind: &SourceKind, counter: Counter, teller: &mut Teller<'_>) {
+    match kind {
+        SourceKind::Gpsd(GpsdPlace::Socket(path)) => {
+            gpsd::run(&GpsdSettings::Socket(path.clone()), counter, teller);
+        }
+        SourceKind::Gpsd(GpsdPlace::SharedMemory(unit)) => {
+            gpsd::run(&GpsdSettings::Shm(*unit), counter, teller);
+        }
+        SourceKind::Nmea(line) => serial::run(&serial_settings(line, Protocol::Nmea, false), counter, teller),
+        SourceKind::Ubx { serial: line, configure } => {
+            serial::run(&serial_settings(line, Protocol::Ubx, *configure), counter, teller);
+        }
+        SourceKind::Pps { device, edge, .. } => {
+            let edge = match edge {
+                Edge::Assert => pps::Edge::Assert,
+                Edge::Clear => pps::Edge::Clear,
+            };
+            // The operator's offset is a matter for the clock, as for every other source.
+            pps::run(&PpsSettings { device: device.clone(), edge, offset_ns: 0 }, counter, teller);
+        }
+        SourceKind::Ntp { address, burst, interleaved, poll_min_log2_s, poll_max_log2_s } => {
+            let settings = NtpSettings {
+                host: address.host.clone(),
+                port: address.port,
+                iburst: *burst,
+                interleaved: *interleaved,
+                min_poll: poll_min_log2_s.cast_signed(),
+                max_poll: poll_max_log2_s.cast_signed(),
+            };
+            ntp::run(&settings, counter, teller);
+        }
+        SourceKind::Machine { .. } => {}
+    }
+}
+
+fn serial_settings(line: &Serial, protocol: Protocol, configure: bool) -> SerialSettings {
+    SerialSettings { device: line.device.clone(), baud: Some(line.baud), protocol, configure }
+}

@@ -1,0 +1,264 @@
+//! gpsd, and whatever else speaks its two ways of handing time to an NTP server.
+//!
+//! Over a Unix datagram socket (chrony's SOCK protocol, where we own the socket and gpsd writes to it), or through one
+//! of NTP's shared memory segments, of which every new value is told once. Either pairs a moment of the machine's clock
+//! with true time; the moment is put on the counter, the rest is the source's word.
+
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use maser_core::discipline::{LeapClaim, Observation, Pulse, TimeSample};
+use maser_core::refclock::{GpsdFault, GpsdSample, SHM_LENGTH, SOCK_LENGTH, parse_shm, parse_sock};
+use maser_core::time::{Instant, Utc};
+use maser_sys::counter::Counter;
+use maser_sys::ntp_shm::Segment;
+
+use super::attempt::keep_working;
+use super::realtime::{RealtimeStamps, refusal};
+use super::{RETRY, STOP_LOOKED_AT, Teller, Word};
+
+/// Where samples come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum GpsdSettings {
+    /// The path of our socket; gpsd writes to `/run/chrony.DEVICE.sock` if it finds it when it starts.
+    Socket(PathBuf),
+    /// The number of a shared memory segment.
+    Shm(u8),
+}
+
+/// The server's own user and group may write samples, others may not.
+const MODE: u32 = 0o660;
+
+/// How often a segment is looked at: a sample isn't the worse for its age, but the clock learns of it so much later.
+const SHM_PERIOD: Duration = Duration::from_millis(100);
+/// A segment that stays as it is for so long may have been replaced by another.
+const SHM_SILENCE: Duration = RETRY;
+
+const _: () = assert!(SHM_LENGTH == maser_sys::ntp_shm::SEGMENT_LENGTH);
+
+/// Tells of every sample until the driver is to end.
+pub fn run(settings: &GpsdSettings, counter: Counter, teller: &mut Teller<'_>) {
+    match settings {
+        GpsdSettings::Socket(path) => {
+            let name = path.display();
+            let open = || match OwnSocket::bind(path) {
+                Ok(socket) => Ok((socket, format!("{name}: waiting for samples"))),
+                Err(error) => Err(format!("{name}: {error}")),
+            };
+            keep_working(teller, open, |socket, teller| {
+                receive(&socket, counter, teller).map_err(|error| format!("{name}: {error}"))
+            });
+        }
+        GpsdSettings::Shm(unit) => {
+            let attach = || Segment::attach(*unit).map_err(|error| format!("segment {unit}: {error}"));
+            let open = || Ok((attach()?, format!("segment {unit}: waiting for samples")));
+            keep_working(teller, open, |segment, teller| poll(segment, attach, counter, teller));
+        }
+    }
+}
+
+/// A socket whose file is removed with it.
+#[derive(Debug)]
+struct OwnSocket {
+    socket: UnixDatagram,
+    path: PathBuf,
+    /// Device and inode of the file, so that a successor's file isn't removed.
+    identity: (u64, u64),
+}
+
+impl OwnSocket {
+    /// Binds in the place of a dead process's socket, but never of a living one's or of anything else.
+    fn bind(path: &Path) -> Result<Self, String> {
+        let refused = |error: io::Error| {
+            format!(
+                "the socket can't be made: {error}; name another path, in a directory that the server may write to"
+            )
+        };
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if !metadata.file_type().is_socket() => {
+                return Err("exists and isn't a socket; remove it, or name another path".to_owned());
+            }
+            Ok(_) => match UnixDatagram::unbound().and_then(|probe| probe.connect(path)) {
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    fs::remove_file(path).map_err(refused)?;
+                }
+                Ok(()) | Err(_) => {
+                    return Err("another program (chronyd?) has this socket; stop it, or name another path, the same \
+                                in gpsd's command"
+                        .to_owned());
+                }
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(refused(error)),
+        }
+        let socket = UnixDatagram::bind(path).map_err(refused)?;
+        fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(refused)?;
+        socket.set_read_timeout(Some(STOP_LOOKED_AT)).map_err(refused)?;
+        let metadata = fs::symlink_metadata(path).map_err(refused)?;
+        Ok(Self { socket, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+    }
+
+    /// Whether the file still leads to this socket.
+    fn is_current(&self) -> bool {
+        fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity)
+    }
+}
+
+impl Drop for OwnSocket {
+    fn drop(&mut self) {
+        if self.is_current()
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "the socket's file stays");
+        }
+    }
+}
+
+fn receive(own: &OwnSocket, counter: Counter, teller: &mut Teller<'_>) -> Result<(), String> {
+    let mut stamps = RealtimeStamps::new(counter);
+    // An octet more than a record has, so that what is longer is known from what is cut.
+    let mut record = [0; SOCK_LENGTH + 1];
+    while !teller.is_stopped() {
+        let received = own.socket.recv(&mut record);
+        stamps.look();
+        match received {
+            Ok(length) => teller.tell(match parse_sock(record.get(..length).unwrap_or_default()) {
+                Ok(sample) => told_of_socket(&sample, &stamps),
+                Err(fault) => Word::Refused(why_refused(fault)),
+            }),
+            Err(error) if is_silence(&error) && own.is_current() => {}
+            Err(error) if is_silence(&error) => return Err("somebody removed the socket".to_owned()),
+            Err(error) => return Err(format!("receiving failed: {error}")),
+        }
+    }
+    Ok(())
+}
+
+fn is_silence(error: &io::Error) -> bool {
+    [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::Interrupted].contains(&error.kind())
+}
+
+fn told_of_socket(sample: &GpsdSample, stamps: &RealtimeStamps) -> Word {
+    let utc = Instant::from_unix_nanos(sample.clock_ns) + sample.offset;
+    if !sample.is_pulse {
+        return told_time(sample.clock_ns, utc, sample.leap, stamps);
+    }
+    // The second began where the corrected clock stood at a whole one.
+    match stamps.place(sample.clock_ns - past_second_ns(utc)) {
+        Ok(placed) => Word::Observed(Observation::Pulse(Pulse { at: placed.at, error: placed.error })),
+        Err(fault) => Word::Refused(format!("a pulse: {}", refusal(fault))),
+    }
+}
+
+/// How long after the nearest whole second; negative before it.
+fn past_second_ns(utc: Instant<Utc>) -> i64 {
+    const SECOND_NS: i64 = 1_000_000_000;
+    (utc.unix_nanos() + SECOND_NS / 2).rem_euclid(SECOND_NS) - SECOND_NS / 2
+}
+
+fn told_time(clock_ns: i64, utc: Instant<Utc>, leap: LeapClaim, stamps: &RealtimeStamps) -> Word {
+    match stamps.place(clock_ns) {
+        Ok(placed) => Word::Observed(Observation::Time(TimeSample {
+            at: placed.at,
+            utc,
+            error: placed.error,
+            valid: true,
+            leap,
+        })),
+        Err(fault) => Word::Refused(format!("a sample: {}", refusal(fault))),
+    }
+}
+
+fn poll(
+    mut segment: Segment,
+    attach: impl Fn() -> Result<Segment, String>,
+    counter: Counter,
+    teller: &mut Teller<'_>,
+) -> Result<(), String> {
+    let mut stamps = RealtimeStamps::new(counter);
+    // What was there before we came is old.
+    let mut last = segment.read();
+    let mut unchanged = Duration::ZERO;
+    while !teller.is_stopped() {
+        teller.pause(SHM_PERIOD);
+        let copy = segment.read();
+        stamps.look();
+        if let Some(record) = copy.filter(|copy| last.is_none_or(|last| values(&last) != values(copy))) {
+            (last, unchanged) = (copy, Duration::ZERO);
+            teller.tell(match parse_shm(&record) {
+                Ok(sample) => told_time(sample.receive_ns, sample.utc, sample.leap, &stamps),
+                Err(fault) => Word::Refused(why_refused(fault)),
+            });
+        } else {
+            unchanged += SHM_PERIOD;
+        }
+        if unchanged >= SHM_SILENCE {
+            unchanged = Duration::ZERO;
+            if !segment.is_current() {
+                segment = attach()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What makes a value new: all but the mode, and the count, which other readers raise too.
+fn values(record: &[u8; SHM_LENGTH]) -> &[u8] {
+    record.split_at(8).1
+}
+
+/// Why a record isn't used, for people.
+fn why_refused(fault: GpsdFault) -> String {
+    match fault {
+        GpsdFault::Empty => "an empty segment".to_owned(),
+        GpsdFault::Length(length) => {
+            format!("a record of {length} octets, not {SOCK_LENGTH}: a 32-bit program's?")
+        }
+        GpsdFault::Magic(magic) => {
+            format!("a record marked {magic:#010x}, which isn't the SOCK protocol's mark")
+        }
+        GpsdFault::Mode(mode) => format!("a segment of mode {mode}, which nobody has defined"),
+        GpsdFault::Clock => "a sample with a time that isn't one".to_owned(),
+        GpsdFault::Offset => "a sample with an offset that isn't one".to_owned(),
+        GpsdFault::Unsynchronised => "a sample from a writer that isn't synchronised".to_owned(),
+        GpsdFault::Leap(leap) => format!("a sample with the leap indicator {leap}, which nobody has defined"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_second_is_found_on_either_side() {
+        let past = |nanos: i64| past_second_ns(Instant::from_unix_nanos(1_795_000_000_000_000_000 + nanos));
+        assert_eq!([0, 400_000_000, 600_000_000, 999_999_999].map(past), [0, 400_000_000, -400_000_000, -1]);
+    }
+
+    #[test]
+    fn only_a_dead_socket_is_replaced() {
+        let path = std::env::temp_dir().join(format!("maser-gpsd-{}", std::process::id()));
+        let first = OwnSocket::bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
+        assert!(OwnSocket::bind(&path).unwrap_err().contains("another program"));
+        // As a process leaves it that was killed.
+        let kept = path.with_extension("kept");
+        fs::rename(&path, &kept).unwrap();
+        drop(first);
+        fs::rename(&kept, &path).unwrap();
+        let second = OwnSocket::bind(&path).unwrap();
+        assert!(second.is_current());
+        drop(second);
+        assert!(!path.exists());
+        fs::write(&path, "precious").unwrap();
+        assert!(OwnSocket::bind(&path).unwrap_err().contains("isn't a socket"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        fs::remove_file(&path).unwrap();
+        assert!(OwnSocket::bind(Path::new("/no/such/directory")).unwrap_err().contains("can't be made"));
+    }
+}
