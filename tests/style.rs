@@ -68,6 +68,8 @@ fn unsafe_outside_sys(source: &Source) -> Vec<String> {
 fn against_the_arrow(source: &Source) -> Vec<String> {
     let forbidden: &[&str] = if source.path.starts_with("core/src") {
         &["maser_sys", "maser", "std", "alloc"]
+    } else if source.path.starts_with("sim/src") {
+        &["maser_sys", "maser"]
     } else if source.path.starts_with("sys/src") || source.path.starts_with("loadgen/src") {
         &["maser"]
     } else {
@@ -149,6 +151,7 @@ fn orphans(sources: &[Source]) -> Vec<String> {
             "benches/",
             "core/tests/",
             "sys/tests/",
+            "sim/tests/",
             "sys/examples/",
             "fuzz/fuzz_targets/",
             "fuzz/examples/",

@@ -133,7 +133,9 @@ impl Receiver {
         let sawtooth = shape.sawtooth * sawtooth.next(random);
         let outlier = if random.chance(shape.outlier_chance) { shape.outlier } else { 0.0 };
         let (lost, doubled) = (random.chance(shape.lost), random.chance(shape.doubled));
-        let delay = shape.sentence_delay + from(shape.later).unwrap_or(0.0) + random.between(-1.0, 1.0) * shape.sentence_jitter;
+        let delay = shape.sentence_delay
+            + from(shape.later).unwrap_or(0.0)
+            + random.between(-1.0, 1.0) * shape.sentence_jitter;
         let away = shape.ramp.map_or(0.0, |(from, slope)| crate::float(second.saturating_sub(from)) * slope);
         let mut outputs = Vec::new();
         if shape.outages.iter().any(|&(from, to)| (from..to).contains(&second)) {

@@ -5,6 +5,9 @@ use crate::run::{Figures, ScenarioFigures};
 use crate::units::{maybe_ratio, maybe_time, time};
 use std::io::{self, IsTerminal as _, Write};
 
+/// So many of the clock's events are shown.
+const EVENTS_SHOWN: usize = 30;
+
 /// How far a long command has come, on a terminal only: a line that is written over and over.
 #[derive(Debug)]
 pub struct Progress {
@@ -99,6 +102,12 @@ pub fn scenario(out: &mut impl Write, story: &str, figures: &ScenarioFigures) ->
     ];
     lines(out, &all)?;
     unsettled(out, figures.rms_offset_s)?;
+    for event in figures.events.iter().take(EVENTS_SHOWN) {
+        writeln!(out, "  {event}")?;
+    }
+    if let Some(more) = figures.events.len().checked_sub(EVENTS_SHOWN).filter(|more| *more > 0) {
+        writeln!(out, "  and {more} more (--json has them)")?;
+    }
     figures.faults.iter().try_for_each(|fault| writeln!(out, "  FAULT: {fault}"))
 }
 

@@ -215,6 +215,8 @@ pub struct ScenarioFigures {
     pub labels: u64,
     /// Pulses that were given a wrong one.
     pub wrong_labels: u64,
+    /// What the clock told of, a line each, from the first on.
+    pub events: Vec<String>,
     /// The limits that were broken.
     pub faults: Vec<String>,
 }
@@ -235,6 +237,7 @@ pub fn run_scenario(
         Fault::Synchronised(_) | Fault::AtEnd(_) => whole,
     };
     let faults = scenario.faults(&outcome).into_iter().filter(judged);
+    let events = outcome.events.iter().map(|(at, event)| format!("{at:.3} s: {event:?}")).collect();
     let judge = &outcome.judge;
     let served = (judge.rms() > 0.0).then(|| judge.rms());
     ScenarioFigures {
@@ -247,6 +250,7 @@ pub fn run_scenario(
         rms_offset_s: served,
         max_offset_s: served.map(|_| judge.worst()),
         bound_to_error: served.map(|rms| judge.median_distance() / rms),
+        events,
         worst_error_to_bound: judge.worst_share,
         bound_violations: judge.violations,
         budget_violations: judge.out_of_budget,

@@ -7,6 +7,7 @@ pub use table::SCENARIOS;
 
 use crate::judge::{Judge, Violation};
 use crate::world::{World, WorldShape};
+use maser_core::discipline::Event;
 use std::fmt;
 
 /// A scenario: a world, how long, and what must come of it.
@@ -66,6 +67,8 @@ pub struct Outcome {
     pub seed: u64,
     /// Everything that was seen.
     pub judge: Judge,
+    /// What the clock told of, and when, s.
+    pub events: Vec<(f64, Event)>,
     /// Whether it was synchronised at the end.
     pub at_end: bool,
     /// True error and advertised distance at the probe, s.
@@ -122,7 +125,7 @@ impl Scenario {
             }
             watch(&world);
         }
-        Outcome { seed, at_end: world.is_synchronised(), judge: world.judge, probe }
+        Outcome { seed, at_end: world.is_synchronised(), judge: world.judge, events: world.events, probe }
     }
 
     /// What limits an outcome breaks.

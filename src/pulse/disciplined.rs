@@ -15,11 +15,11 @@ use super::{CounterWithdrawn, read_machine};
 use crate::config::{Config, SourceKind, Stratum};
 use crate::leaps::date;
 use crate::source::{Report, Word};
+use maser_core::discipline::LeapClaim;
 use maser_core::discipline::{
     Clock, ClockSettings, Event, Followed, Observation, Saved, SourceReport, State, TimeSample, Tracking,
     VALIDITY,
 };
-use maser_core::discipline::LeapClaim;
 use maser_core::refclock::{LOCAL_REFERENCE_ID, MachineReading, PendingLeap};
 use maser_core::snapshot::{Growth, Snapshot};
 use maser_core::time::{Instant, NtpShort, Span, Ticks, Utc};

@@ -66,7 +66,9 @@ impl LeapKeeper {
         let ends_month = is_last_of_month(day);
         self.armed = match claim {
             // Silence takes nothing back.
-            LeapClaim::Unknown if authority != LeapAuthority::File => self.armed.filter(|&(on, _)| on == day + 1),
+            LeapClaim::Unknown if authority != LeapAuthority::File => {
+                self.armed.filter(|&(on, _)| on == day + 1)
+            }
             LeapClaim::Unknown | LeapClaim::None => None,
             LeapClaim::Insert => ends_month.then_some((day + 1, 1)),
             LeapClaim::Delete => ends_month.then_some((day + 1, -1)),

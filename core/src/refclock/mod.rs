@@ -14,7 +14,9 @@ mod week;
 pub use calendar::{CivilTime, Date, TimeOfDay};
 pub use gpsd::{GpsdFault, GpsdSample, SHM_LENGTH, SOCK_LENGTH, ShmMode, ShmSample, parse_shm, parse_sock};
 pub use kernel_error::KernelError;
-pub use leap_file::{EXPIRY_WARNED_DAYS, Expiry, LEAP_FILE_LENGTH_MAX, LeapFile, LeapFileError, LeapFileFault};
+pub use leap_file::{
+    EXPIRY_WARNED_DAYS, Expiry, LEAP_FILE_LENGTH_MAX, LeapFile, LeapFileError, LeapFileFault,
+};
 pub use machine::{
     LOCAL_REFERENCE_ID, MachineClock, MachineReading, MachineSettings, MachineUpdate, PendingLeap, Standing,
     VALIDITY,
