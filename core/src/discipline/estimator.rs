@@ -31,15 +31,17 @@ const MEMORY_AFTER_CONTRADICTION: f64 = 3.0;
 /// So many samples are taken as they are, whatever the noise was known to be.
 const UNGATED: u64 = 8;
 
-/// The latest so many samples tell whether the noise has grown of late, and whether it is one-sided.
+/// The latest so many samples tell whether the noise has grown of late, and so many whether it is one-sided.
 const LATELY: f64 = 64.0;
+const LATELY_SKEW: f64 = 256.0;
 
 /// Noise of a normal distribution seems this skewed at most by chance.
-const SKEW_BY_CHANCE: f64 = 0.8;
+const SKEW_BY_CHANCE: f64 = 0.6;
 
-/// What the mean of one-sided noise is off, in its standard deviations a unit of skewness: half for an exponential
-/// distribution, and room to spare.
-const BIAS_OF_SKEW: f64 = 0.6;
+/// What the mean of one-sided noise is off, in its standard deviations a unit of skewness. An exponential distribution's is
+/// off by 1 at a skewness of 2, of which the gate lets some 1.3 be seen.
+const BIAS_OF_SKEW: f64 = 0.9;
+const BIAS_MAX: f64 = 1.3;
 
 /// No reference and no counter tells less than this, s.
 const RESOLUTION: f64 = 1e-9;
@@ -288,7 +290,7 @@ impl Estimator {
     fn note_lately(&mut self, normalised: f64) {
         let square = normalised * normalised;
         self.lately.0 += (square - self.lately.0) / LATELY;
-        self.lately.1 += (square * normalised - self.lately.1) / LATELY;
+        self.lately.1 += (square * normalised - self.lately.1) / LATELY_SKEW;
     }
 
     /// By how much noise is larger than was long known, at least 1, and how far one-sided noise moves its mean, in standard
@@ -297,7 +299,7 @@ impl Estimator {
         let (square, cube) = self.lately;
         let larger = sqrt(square.max(1.0));
         let skewness = fabs(cube) / (larger * larger * larger);
-        let bias = if skewness > SKEW_BY_CHANCE { BIAS_OF_SKEW * skewness.min(2.0) } else { 0.0 };
+        let bias = if skewness > SKEW_BY_CHANCE { (BIAS_OF_SKEW * skewness).min(BIAS_MAX) } else { 0.0 };
         (larger, bias)
     }
 
