@@ -2,9 +2,9 @@
 
 use crate::cli::GridArguments;
 use crate::parallel;
-use crate::report::{Progress, quantile, sorted};
+use crate::report::Progress;
 use crate::run::{Figures, Setting, run};
-use crate::units::{maybe_time, time};
+use crate::units::{maybe_time, quantile, sorted, time};
 use std::io::{self, Write};
 
 /// Per √s: from an oven's to a cheap crystal's.

@@ -128,8 +128,8 @@ fn unit(greatest: f64, units: &[(f64, &'static str)]) -> (f64, &'static str) {
 fn reach(buckets: &[Option<Bucket>]) -> f64 {
     let known = || buckets.iter().flatten();
     let quantile = |values: Vec<f64>| {
-        let values = crate::report::sorted(values);
-        if values.is_empty() { 0.0 } else { crate::report::quantile(&values, 98, 100) }
+        let values = crate::units::sorted(values);
+        if values.is_empty() { 0.0 } else { crate::units::quantile(&values, 98, 100) }
     };
     let distance = quantile(known().filter_map(|bucket| bucket.distance).collect());
     let error = quantile(known().map(|bucket| bucket.high.max(-bucket.low)).collect());

@@ -125,18 +125,3 @@ fn times(count: u64) -> String {
         many => format!("{many} times"),
     }
 }
-
-/// The value that a share of all don't pass, of sorted ones; not a number without any.
-#[must_use]
-pub fn quantile(sorted: &[f64], parts: usize, of: usize) -> f64 {
-    let index = (sorted.len() * parts / of).min(sorted.len().saturating_sub(1));
-    sorted.get(index).copied().unwrap_or(f64::NAN)
-}
-
-/// In order.
-#[must_use]
-pub fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    values
-}

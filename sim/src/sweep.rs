@@ -2,9 +2,9 @@
 
 use crate::cli::ScenariosArguments;
 use crate::parallel;
-use crate::report::{Progress, quantile, sorted};
+use crate::report::Progress;
 use crate::scenario::{Fault, SCENARIOS, Scenario};
-use crate::units::{maybe_time, time};
+use crate::units::{maybe_time, quantile, sorted, time};
 use std::io::{self, Write};
 
 /// With fewer seeds their spread says nothing of the distance at the probe.

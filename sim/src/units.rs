@@ -1,4 +1,4 @@
-//! Figures as people read them: three digits and a unit.
+//! Figures as people read them: three digits and a unit; and what is taken of many.
 
 /// A time in seconds, with the unit that leaves one to three digits before the point.
 #[must_use]
@@ -34,6 +34,21 @@ fn digits(number: f64) -> String {
         format!("{number:.2}")
     };
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// The value that a share of all don't pass, of sorted ones; not a number without any.
+#[must_use]
+pub fn quantile(sorted: &[f64], parts: usize, of: usize) -> f64 {
+    let index = (sorted.len() * parts / of).min(sorted.len().saturating_sub(1));
+    sorted.get(index).copied().unwrap_or(f64::NAN)
+}
+
+/// In order.
+#[must_use]
+pub fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values
 }
 
 #[cfg(test)]

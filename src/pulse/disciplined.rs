@@ -17,8 +17,7 @@ use crate::leaps::date;
 use crate::source::{Report, Word};
 use maser_core::discipline::LeapClaim;
 use maser_core::discipline::{
-    Clock, ClockSettings, Event, Followed, Observation, Saved, SourceReport, State, TimeSample, Tracking,
-    VALIDITY,
+    Clock, ClockSettings, Event, Observation, Saved, SourceReport, State, TimeSample, Tracking, VALIDITY,
 };
 use maser_core::refclock::{LOCAL_REFERENCE_ID, MachineReading, PendingLeap};
 use maser_core::snapshot::{Growth, Snapshot};
@@ -368,16 +367,6 @@ impl Disciplined {
             valid: reading.synchronised && utc >= self.not_before && !is_repeated,
             leap,
         }
-    }
-}
-
-/// Whose samples move the clock, by name.
-#[must_use]
-pub fn followed_name(names: &[String], followed: Followed) -> Option<&str> {
-    match followed {
-        Followed::Nobody => None,
-        Followed::Reference(source) => names.get(source).map(String::as_str),
-        Followed::Network => Some("the upstream servers"),
     }
 }
 

@@ -1,8 +1,7 @@
 //! What happened to the clock, in words that an operator can act on: names instead of numbers, why, figures with units.
 
-use super::disciplined::followed_name;
 use crate::status::{seconds, signed_seconds};
-use maser_core::discipline::{Event, State, Tracking, Why};
+use maser_core::discipline::{Event, Followed, State, Tracking, Why};
 
 /// An event in words.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -92,6 +91,16 @@ const fn because(why: Why) -> &'static str {
         Why::NobodyFollowed => "no source is followed",
         Why::NotSettled => "too few samples came to say how far off the clock can be",
         Why::Budget => "the error budget is spent",
+    }
+}
+
+/// Whose samples move the clock, by name.
+#[must_use]
+pub fn followed_name(names: &[String], followed: Followed) -> Option<&str> {
+    match followed {
+        Followed::Nobody => None,
+        Followed::Reference(source) => names.get(source).map(String::as_str),
+        Followed::Network => Some("the upstream servers"),
     }
 }
 
