@@ -96,7 +96,7 @@ const fn because(why: Why) -> &'static str {
 
 /// Whose samples move the clock, by name.
 #[must_use]
-pub fn followed_name(names: &[String], followed: Followed) -> Option<&str> {
+fn followed_name(names: &[String], followed: Followed) -> Option<&str> {
     match followed {
         Followed::Nobody => None,
         Followed::Reference(source) => names.get(source).map(String::as_str),
