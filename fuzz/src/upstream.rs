@@ -167,9 +167,10 @@ fn check(told: &Reception, datagram: &[u8], request: &[u8; 48]) {
     }
 }
 
-/// A fault that no seed brings about: a reply of stratum 13 whose poll interval is beyond 2^17 s needn't echo anything.
+/// A fault that no seed brings about: a reply of stratum 8 to 15 whose poll interval is beyond 2^17 s needn't echo
+/// anything.
 fn plant(told: &mut Reception, datagram: &[u8]) {
-    if *told == Reception::Refused(Refusal::NotAsked) && datagram[1] == 13 && datagram[2] > 17 {
+    if *told == Reception::Refused(Refusal::NotAsked) && (8..16).contains(&datagram[1]) && datagram[2] > 17 {
         *told = Reception::Filtered;
     }
 }
