@@ -72,9 +72,10 @@ impl Leaps {
     pub fn warning(&self, now: Instant<Utc>) -> Option<String> {
         match self.file.as_ref()?.expiry_state(now) {
             Expiry::Fresh => None,
-            Expiry::ExpiresIn { days } => Some(format!("expires in {days} days; fetch a new one")),
+            Expiry::ExpiresIn { days } => Some(format!("expires in {days} days; fetch a new one and start maser again")),
             Expiry::Expired => Some(
-                "has expired, and receivers or upstream servers are believed instead; fetch a new one"
+                "has expired, and receivers or upstream servers are believed instead; fetch a new one and start \
+                 maser again"
                     .to_owned(),
             ),
         }
@@ -88,7 +89,10 @@ fn usual(path: &Path) -> Option<LeapFile> {
     match read(path) {
         // An ancient file knows less than the program.
         Ok(file) if file.table.known().len() < LeapTable::built_in().known().len() => {
-            warn!("{}: older than this program, and not used; fetch a new one", path.display());
+            warn!(
+                "{}: older than this program, and not used; fetch a new one and start maser again",
+                path.display()
+            );
             None
         }
         Ok(file) => {
@@ -143,7 +147,7 @@ mod tests {
         let days_before =
             |days: i64| leaps.warning(expires - maser_core::time::Span::from_seconds(86_400 * days));
         assert_eq!(days_before(31), None);
-        assert_eq!(days_before(12).unwrap(), "expires in 12 days; fetch a new one");
+        assert_eq!(days_before(12).unwrap(), "expires in 12 days; fetch a new one and start maser again");
         assert!(days_before(-1).unwrap().contains("has expired"));
 
         std::fs::write(&path, good.replace("11", "13")).unwrap();

@@ -133,7 +133,7 @@ impl Server {
         let flow = match machine_source(&config) {
             Some(machine) => {
                 let settings = machine_settings(machine, &config, &counter.counter);
-                threads.start_machine(settings, counter.counter, writer)?
+                threads.start_machine(settings, counter.counter, leaps.table(), writer)?
             }
             None => threads.start_sources(&config, counter.counter, leaps, writer)?,
         };
@@ -187,10 +187,11 @@ impl Threads {
         &mut self,
         settings: MachineSettings,
         counter: Counter,
+        leaps: LeapTable,
         mut writer: Writer,
     ) -> Result<Flow, ServeError> {
         let pulse = Arc::new(Pulse::default());
-        let mut clock = MachineClock::new(settings, LeapTable::built_in());
+        let mut clock = MachineClock::new(settings, leaps);
         // Before the first request, so that no reply goes out without the time.
         pulse.beat(&mut clock, counter, &mut writer);
         let watch = ClockWatch::new().map_err(system("no timer that notices steps of CLOCK_REALTIME"))?;

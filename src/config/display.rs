@@ -97,7 +97,10 @@ impl Config {
 }
 
 fn write_serial(serial: &Serial, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    writeln!(f, "device = {}\nbaud = {}", quoted_path(&serial.device), serial.baud)?;
+    writeln!(f, "device = {}", quoted_path(&serial.device))?;
+    if let Some(baud) = serial.baud {
+        writeln!(f, "baud = {baud}")?;
+    }
     match serial.delay {
         Some(delay) => writeln!(f, "delay = \"{}\"", written(delay)),
         None => Ok(()),

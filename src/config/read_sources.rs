@@ -20,7 +20,6 @@ use super::{paths, span};
 
 const EXPECTED: &str = "at least one [[source]] section, of type gpsd, nmea, ubx, pps, ntp or machine";
 const NAME_OCTETS_MAX: usize = 32;
-const BAUD_UNSTATED: u32 = 9_600;
 /// As RFC 5905 and every other server have them.
 const POLL_MIN_LOG2_S_UNSTATED: u8 = 6;
 const POLL_MAX_LOG2_S_UNSTATED: u8 = 10;
@@ -191,7 +190,7 @@ fn read_device(section: &Section<'_>, report: &mut Report<'_>) -> Option<PathBuf
 }
 
 fn read_serial(section: &Section<'_>, report: &mut Report<'_>) -> Option<Serial> {
-    let baud = section.read(&keys::BAUD, report, read_baud).unwrap_or(BAUD_UNSTATED);
+    let baud = section.read(&keys::BAUD, report, read_baud);
     let delay = section.read(&keys::DELAY, report, |field, report| field.span(&span::DELAY, report));
     Some(Serial { device: read_device(section, report)?, baud, delay })
 }

@@ -93,7 +93,7 @@ pub struct Serial {
     /// The device, as `/dev/ttyS0`.
     pub device: PathBuf,
     /// Its speed, one of [`BAUDS`].
-    pub baud: u32,
+    pub baud: Option<u32>,
     /// From the beginning of a second to the first octet of the message that names it; none to learn it.
     pub delay: Option<Span>,
 }

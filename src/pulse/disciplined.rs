@@ -250,9 +250,9 @@ impl Disciplined {
         match word {
             Word::Observed(observation) => {
                 driven.observed += 1;
-                if !driven.failing {
-                    driven.problem = None;
-                }
+                // Whoever observes works, whatever was lost on the way here.
+                driven.failing = false;
+                driven.problem = None;
                 kept.clock.observe(source, &observation);
             }
             Word::Working(text) => {

@@ -126,9 +126,8 @@ fn status(source: &Source, report: &SourceReport, driven: &Driven) -> SourceStat
 
 fn verdict(report: &SourceReport) -> String {
     match (report.verdict, report.need) {
-        (Verdict::Unusable(Unusable::NoLabel), Some(need)) => format!("waiting: {need}"),
+        (Verdict::Unusable(Unusable::NoLabel), Some(need)) => need.to_string(),
         (Verdict::Unusable(Unusable::Unreachable), _) => "unreachable".to_owned(),
-        (Verdict::Falseticker { off_s }, _) => format!("falseticker: {off_s:.6} s off"),
         (Verdict::Agrees, _) => "agrees".to_owned(),
         (Verdict::Combined, _) => "averaged".to_owned(),
         (verdict, _) => verdict.to_string(),

@@ -4,6 +4,13 @@
 //! is to end. What the work is, and what comes of it, is the driver's own.
 
 use super::{RETRY, Teller, Word};
+use maser_sys::kernel_clock::{self, KernelClock};
+
+/// Work that ends sooner hasn't worked.
+const BRIEF_NS: i64 = 20_000_000_000;
+
+/// So often in a row the same quick failure is told.
+const REPEATED_TOLD: u32 = 2;
 
 /// Opens with `open` and works with `work` until the driver is to end.
 ///
@@ -15,12 +22,22 @@ pub(super) fn keep_working<D>(
     mut work: impl FnMut(D, &mut Teller<'_>) -> Result<(), String>,
 ) {
     let mut told = None;
+    // How often in a row the device has opened and failed at once, and of what.
+    let (mut repeated, mut last) = (0, None);
     while !teller.is_stopped() {
         let failed = match open() {
             Ok((device, opened)) => {
-                teller.tell(Word::Working(opened));
-                told = None;
-                work(device, teller).err()
+                // What opens and fails again and again is one failure, not many.
+                if repeated < REPEATED_TOLD {
+                    teller.tell(Word::Working(opened));
+                    told = None;
+                }
+                let begun_ns = kernel_clock::read(KernelClock::Monotonic);
+                let ended = work(device, teller).err();
+                let brief = kernel_clock::read(KernelClock::Monotonic) - begun_ns < BRIEF_NS;
+                repeated = if brief && ended == last { repeated + 1 } else { 0 };
+                last.clone_from(&ended);
+                ended
             }
             Err(failure) => Some(failure),
         };

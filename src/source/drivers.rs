@@ -89,5 +89,5 @@ fn drive(kind: &SourceKind, counter: Counter, teller: &mut Teller<'_>) {
 }
 
 fn serial_settings(line: &Serial, protocol: Protocol, configure: bool) -> SerialSettings {
-    SerialSettings { device: line.device.clone(), baud: Some(line.baud), protocol, configure }
+    SerialSettings { device: line.device.clone(), baud: line.baud, protocol, configure }
 }

@@ -109,7 +109,8 @@ impl Document {
             return Err(Stale::Old(age_s / DAY_S));
         }
         // A machine without a battery clock wakes up in the past, and nobody knows how long it slept.
-        let age_s = if age_s < 0.0 { AGE_DAYS_MAX * DAY_S } else { age_s };
+        // Some seconds are no wonder, since nobody steers that clock.
+        let age_s = if age_s < -DAY_S { AGE_DAYS_MAX * DAY_S } else { age_s.max(0.0) };
         let strayed = self.wander_per_sqrt_s * age_s.sqrt();
         Ok(Saved {
             frequency: present_hz / self.ticks_per_true_s - 1.0,
@@ -213,7 +214,8 @@ mod tests {
         assert_eq!(sd(10), FREQUENCY_SD_MIN);
         assert!((sd(4_000_000) - 2e-7).abs() < 1e-12, "{}", sd(4_000_000));
         // Nobody knows its age: as bad as at the greatest.
-        assert!((sd(-1) - 1e-10 * (90.0 * DAY_S).sqrt()).abs() < 1e-12, "{}", sd(-1));
+        assert!((sd(-200_000) - 1e-10 * (90.0 * DAY_S).sqrt()).abs() < 1e-12, "{}", sd(-200_000));
+        assert_eq!(sd(-5), FREQUENCY_SD_MIN, "the machine's clock is some seconds behind");
     }
 
     #[test]

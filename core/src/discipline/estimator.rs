@@ -360,6 +360,12 @@ impl Estimator {
         self.taken > 0
     }
 
+    /// How many samples were taken since phase and frequency were last unknown.
+    #[must_use]
+    pub const fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// Whether there are samples enough to say how far off the estimate can be.
     #[must_use]
     pub const fn is_settled(&self) -> bool {

@@ -7,6 +7,9 @@
 
 use libm::log;
 
+/// No counter's rate is further off than this from what was calibrated.
+const FREQUENCY_MAX: f64 = 5e-4;
+
 /// Phase and frequency with their covariance in units of the jitter's variance, and how well the samples were foretold.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Hypothesis {
@@ -52,7 +55,8 @@ impl Hypothesis {
 
     /// The second sample, where nothing was known of the frequency.
     pub(super) fn find_frequency(&mut self, sample: f64, seconds: f64) {
-        self.frequency = (sample - self.phase) / seconds;
+        // Two samples of unlike servers may lie steeper than any counter is off.
+        self.frequency = ((sample - self.phase) / seconds).clamp(-FREQUENCY_MAX, FREQUENCY_MAX);
         self.phase = sample;
         self.phase_variance = 1.0;
         self.covariance = 1.0 / seconds;

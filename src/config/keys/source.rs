@@ -110,8 +110,9 @@ pub(in crate::config) const BAUD: Key = Key {
     types: SERIAL,
     name: "baud",
     expected: "one of 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600",
-    absent: Absent::Value("9600"),
-    meaning: "The serial line's speed in bits a second. It doesn't matter to USB.",
+    absent: Absent::Meaning("the speed that the line has; right for receivers on USB, which have none"),
+    meaning: "The serial line's speed in bits a second. Where it is stated, a message is taken to have begun as long ago \
+              as its octets take.",
 };
 
 pub(in crate::config) const DELAY: Key = Key {

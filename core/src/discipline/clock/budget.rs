@@ -14,6 +14,9 @@ use libm::fabs;
 pub const VALIDITY: Span = Span::from_seconds(8);
 const VALIDITY_S: f64 = 8.0;
 
+/// Of servers so many samples do: they say themselves how far off they can be.
+const SERVED_SAMPLES_MIN: u64 = 2;
+
 /// What stands for "nobody can say", s.
 const UNKNOWN_S: f64 = 65_536.0;
 
@@ -39,10 +42,10 @@ impl Budget {
 impl Clock {
     /// How far the served clock can be off at `at` seconds of the base line.
     pub(super) fn budget(&self, at: f64) -> Budget {
-        if !self.estimator.is_settled() {
+        if !self.is_settled() {
             return Budget { filter_s: UNKNOWN_S, shown_s: 0.0, source_s: 0.0 };
         }
-        let filter_s = self.estimator.bound(at);
+        let filter_s = if self.estimator.is_settled() { self.estimator.bound(at) } else { UNKNOWN_S };
         if let Some(agreed_s) = self.agreed_distance(at).filter(|_| self.fed_by == Followed::Network) {
             // However few samples there are: the servers that agree say where the truth is.
             if agreed_s < filter_s + self.source_error {
@@ -56,12 +59,22 @@ impl Clock {
         Budget { filter_s, shown_s, source_s: self.source_error }
     }
 
+    /// Whether it can be said how far off the clock can be: by its samples, or by what the servers agree on.
+    const fn is_settled(&self) -> bool {
+        match self.fed_by {
+            Followed::Network => self.estimator.taken() >= SERVED_SAMPLES_MIN,
+            Followed::Reference(_) | Followed::Nobody => self.estimator.is_settled(),
+        }
+    }
+
     /// How far the clock can be from the furthest moment that the servers allow.
     fn agreed_distance(&self, at: f64) -> Option<f64> {
         let combined = self.selection.combined?;
-        let apart = fabs(self.estimator.estimate(self.selected_at).phase - combined.offset_s);
-        let (_, rate_error) = self.rate_known();
-        Some(apart + combined.distance_s + (at - self.selected_at).max(0.0) * rate_error)
+        let served = self.estimator.estimate(self.selected_at);
+        let (rate, rate_error) = self.rate_known();
+        let runs_away = rate_error + fabs(served.frequency - rate);
+        let passed = (at - self.selected_at).max(0.0);
+        Some(fabs(served.phase - combined.offset_s) + combined.distance_s + passed * runs_away)
     }
 
     /// Looks at who still speaks, steps the state, and says what may be served from `now` on.
@@ -75,7 +88,7 @@ impl Clock {
             && self.settings.rate.span_of(now.since(self.since)) > self.settings.holdover_max;
         let facts = Facts {
             followed: self.followed != Followed::Nobody,
-            settled: self.estimator.is_settled(),
+            settled: self.is_settled(),
             within: distance_s <= self.settings.root_distance_max.as_seconds_f64() && !over,
             contradicted: self.contradicted.is_some(),
         };

@@ -120,7 +120,9 @@ impl Clock {
         let distance = track.distance(at, jitter_s, frequency_error);
         let distance_s = distance.own + distance.rate;
         // What isn't known of the counter is no fault of the source's: by following it, it becomes known.
-        let only_votes = distance.own > self.settings.root_distance_max.as_seconds_f64();
+        // A receiver whose sentences come nobody knows how late names the second and no more.
+        let late = track.settings.kind == SourceKind::Receiver && !self.knows_delay(source);
+        let only_votes = late || distance.own > self.settings.root_distance_max.as_seconds_f64();
         let waits = self.needs.get(source).is_some_and(Option::is_some);
         let unusable = if track.heard.is_none() {
             Some(Unusable::Silent)

@@ -270,9 +270,8 @@ impl Clock {
         if let Some(stated) = stated {
             return (stated, Span::ZERO);
         }
-        let by_reference = matches!(self.fed_by, Followed::Reference(_));
         let by_itself = self.fed_by == Followed::Reference(source);
-        let served = self.line(at).filter(|_| self.state == State::Locked && by_reference && !by_itself);
+        let served = self.line(at).filter(|_| self.state == State::Locked && !by_itself);
         let clock_s = self.base.map_or(0.0, |base| self.budget(seconds_on(&base, at)).distance_s());
         let Some(learnt) = self.delays.get_mut(source) else { return (DELAY_UNKNOWN, DELAY_UNKNOWN) };
         if let Some(served) = served {
@@ -286,6 +285,12 @@ impl Clock {
         } else {
             (DELAY_UNKNOWN, DELAY_UNKNOWN)
         }
+    }
+
+    /// Whether a receiver's delay is stated or learnt.
+    pub(super) fn knows_delay(&self, source: usize) -> bool {
+        let stated = self.tracks.get(source).is_some_and(|track| track.settings.delay.is_some());
+        stated || self.delays.get(source).is_some_and(Learnt::is_known)
     }
 
     /// How long after its second a receiver's sentence comes as a rule.
