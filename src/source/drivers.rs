@@ -70,8 +70,7 @@ fn drive(kind: &SourceKind, counter: Counter, teller: &mut Teller<'_>) {
                 Edge::Assert => pps::Edge::Assert,
                 Edge::Clear => pps::Edge::Clear,
             };
-            // The operator's offset is a matter for the clock, as for every other source.
-            pps::run(&PpsSettings { device: device.clone(), edge, offset_ns: 0 }, counter, teller);
+            pps::run(&PpsSettings { device: device.clone(), edge }, counter, teller);
         }
         SourceKind::Ntp { address, burst, interleaved, poll_min_log2_s, poll_max_log2_s } => {
             let settings = NtpSettings {

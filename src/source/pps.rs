@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use maser_core::discipline::{Observation, Pulse};
-use maser_core::time::{Span, Ticks};
+use maser_core::time::Ticks;
 use maser_sys::counter::Counter;
 use maser_sys::pps::{PpsDevice, PpsEvent};
 
@@ -25,8 +25,6 @@ pub struct PpsSettings {
     pub device: PathBuf,
     /// The edge that begins a second.
     pub edge: Edge,
-    /// How late the stamped edge is: the second began so long before, by the delay of antenna, cable and interrupt.
-    pub offset_ns: i64,
 }
 
 /// A silent device is opened again after this long: the kernel doesn't say that one was removed.
@@ -62,7 +60,7 @@ fn follow(
         if let Some(event) = event.filter(|event| Some(*event) != last) {
             last = Some(event);
             heard = counter.now();
-            teller.tell(told(event, settings, &stamps, &counter));
+            teller.tell(told(event, &stamps));
         } else if is_long(&counter, heard) {
             device = PpsDevice::open(&settings.device, settings.edge).map_err(|error| error.to_string())?;
             heard = counter.now();
@@ -71,13 +69,9 @@ fn follow(
     Ok(())
 }
 
-fn told(event: PpsEvent, settings: &PpsSettings, stamps: &RealtimeStamps, counter: &Counter) -> Word {
+fn told(event: PpsEvent, stamps: &RealtimeStamps) -> Word {
     match stamps.place(event.realtime_ns) {
-        Ok(placed) => {
-            let offset = counter.nominal_rate().ticks_in(Span::from_nanos(settings.offset_ns));
-            let at = placed.at.offset(-offset);
-            Word::Observed(Observation::Pulse(Pulse { at, error: placed.error }))
-        }
+        Ok(placed) => Word::Observed(Observation::Pulse(Pulse { at: placed.at, error: placed.error })),
         Err(fault) => Word::Refused(format!("pulse {}: {}", event.sequence, refusal(fault))),
     }
 }

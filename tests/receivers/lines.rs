@@ -154,7 +154,7 @@ fn a_u_blox_receiver_is_configured_and_heard() {
 #[test]
 fn what_is_no_device_is_told_once() {
     let counter = Counter::monotonic_raw();
-    let pulses = PpsSettings { device: "/dev/null".into(), edge: Edge::Assert, offset_ns: 0 };
+    let pulses = PpsSettings { device: "/dev/null".into(), edge: Edge::Assert };
     let line = settings(Path::new("/dev/no-such-line"), Protocol::Nmea);
     let once = |told: &Told, expected: &str| {
         let failed = told.failed();

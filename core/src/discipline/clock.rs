@@ -42,7 +42,7 @@ const CONTRADICTING_SHARE: f64 = 0.5;
 /// Without a sample for so long, s, the clock was in holdover.
 const ALONE_S: f64 = 60.0;
 
-const NO_RULES: Rules = Rules { agree_min: 1, distance_max_s: 0.0, followed_max_s: 0.0, current: None };
+const NO_RULES: Rules = Rules { agree_min: 1, distance_max_s: 0.0, current: None };
 
 /// Whose samples move the clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -164,7 +164,7 @@ impl Estimator {
         });
         let mut estimator = Self {
             hypotheses,
-            weights: [1.0 / 28.0; HYPOTHESES],
+            weights: [1.0 / crate::discipline::float(HYPOTHESES); HYPOTHESES],
             samples: 0.0,
             last: 0.0,
             began: 0.0,

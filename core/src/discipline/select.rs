@@ -57,8 +57,6 @@ pub struct Rules {
     pub agree_min: usize,
     /// A source that can be further off has no say, in seconds.
     pub distance_max_s: f64,
-    /// A source that can be further off isn't followed, though it votes, in seconds.
-    pub followed_max_s: f64,
     /// Whom the clock follows now, by its place among the candidates.
     pub current: Option<usize>,
 }
@@ -194,11 +192,8 @@ fn count(candidates: &[Candidate], verdicts: &[Verdict], such: impl Fn(&Candidat
 /// Chooses among those who agree.
 fn follow(selection: &mut Selection, candidates: &[Candidate], rules: &Rules) {
     for (candidate, verdict) in candidates.iter().zip(&mut selection.verdicts) {
-        let Candidate { distance_s, only_votes, .. } = *candidate;
-        if *verdict == Verdict::Agrees && only_votes {
+        if *verdict == Verdict::Agrees && candidate.only_votes {
             *verdict = Verdict::Votes;
-        } else if *verdict == Verdict::Agrees && distance_s > rules.followed_max_s {
-            *verdict = Verdict::TooDistant { distance_s, most_s: rules.followed_max_s };
         }
     }
     let is_reference = |candidate: &Candidate| candidate.kind != Kind::Network;

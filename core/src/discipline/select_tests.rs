@@ -12,7 +12,7 @@ fn server(offset_s: f64, distance_s: f64) -> Candidate {
 fn receiver(offset_s: f64, distance_s: f64) -> Candidate {
     candidate(Kind::Reference, offset_s, distance_s)
 }
-const RULES: Rules = Rules { agree_min: 1, distance_max_s: 1.5, followed_max_s: 1.5, current: None };
+const RULES: Rules = Rules { agree_min: 1, distance_max_s: 1.5, current: None };
 
 fn is_followed(selection: &Selection, place: usize) -> bool {
     matches!(selection.verdicts[place], Verdict::Followed | Verdict::Combined)
@@ -179,8 +179,7 @@ fn kind() -> impl Strategy<Value = Kind> {
     prop_oneof![Just(Kind::Reference), Just(Kind::Network)]
 }
 
-const ANY_DISTANCE: Rules =
-    Rules { agree_min: 1, distance_max_s: 100.0, followed_max_s: 100.0, current: None };
+const ANY_DISTANCE: Rules = Rules { agree_min: 1, distance_max_s: 100.0, current: None };
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
@@ -261,7 +260,7 @@ proptest! {
                 jitter_s: *jitter_s, prefer: *prefer, ..server(*offset_s, *distance_s)
             })
             .collect();
-        let selection = select(&sources, &Rules { agree_min, distance_max_s: f64::INFINITY, followed_max_s: f64::INFINITY, current });
+        let selection = select(&sources, &Rules { agree_min, distance_max_s: f64::INFINITY,  current });
         prop_assert_eq!(selection.followed.is_none(), selection.nobody.is_some());
     }
 }

@@ -107,8 +107,9 @@ pub(super) struct Track {
     pub(super) taken: u64,
     /// The last eight periods, a bit each, as RFC 5905 keeps them.
     pub(super) reach: u8,
-    /// Anything at all was heard, seconds of the base line or none; and how far apart such words are.
+    /// When anything at all was heard last.
     pub(super) heard: Option<Ticks>,
+    /// How far apart such words are, s.
     pub(super) period: f64,
     pub(super) exchange: Option<Exchange>,
     /// Whether it vouches for itself.

@@ -40,7 +40,6 @@ impl Clock {
         let rules = Rules {
             agree_min: self.settings.agree_min,
             distance_max_s: DISTANCE_MAX,
-            followed_max_s: DISTANCE_MAX,
             current: self.selection.followed,
         };
         let mut selection = select(candidates, &rules);
