@@ -7,8 +7,8 @@ mod support;
 
 use maser::count::{Counts, Event};
 use maser::worker::{Clocks, Smearing, Worker};
-use maser_core::refclock::{MachineClock, MachineReading, MachineSettings, PendingLeap, VALIDITY};
-use maser_core::snapshot::Snapshot;
+use maser_core::refclock::{MachineClock, MachineReading, MachineSettings, PendingLeap};
+use maser_core::snapshot::{Snapshot, VALIDITY};
 use maser_core::time::{Instant, LeapTable, Rate, Smear, Span, UNIX_TO_NTP_S};
 use maser_sys::datagram::Wait;
 use maser_sys::snapshot_cell::{Writer, snapshot_cell};

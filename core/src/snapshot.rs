@@ -9,6 +9,9 @@ use crate::time::{
     Instant, Leap, LeapIndicator, LeapWindow, Line, NtpShort, NtpTimestamp, Rate, Smear, Span, Tai, Ticks,
 };
 
+/// How long a snapshot holds at the most: past it replies say "unsynchronised", whatever became of the writer.
+pub const VALIDITY: Span = Span::from_seconds(8);
+
 /// How many words a snapshot takes.
 pub const WORDS: usize = 12;
 

@@ -17,10 +17,10 @@ use crate::leaps::date;
 use crate::source::{Report, Word};
 use maser_core::discipline::LeapClaim;
 use maser_core::discipline::{
-    Clock, ClockSettings, Event, Observation, Saved, SourceReport, State, TimeSample, Tracking, VALIDITY,
+    Clock, ClockSettings, Event, Observation, Saved, SourceReport, State, TimeSample, Tracking,
 };
 use maser_core::refclock::{LOCAL_REFERENCE_ID, MachineReading, PendingLeap};
-use maser_core::snapshot::{Growth, Snapshot};
+use maser_core::snapshot::{Growth, Snapshot, VALIDITY};
 use maser_core::time::{Instant, NtpShort, Span, Ticks, Utc};
 use maser_sys::counter::Counter;
 use maser_sys::kernel_clock::{self, KernelClock};

@@ -13,7 +13,7 @@ mod report;
 mod samples;
 mod settings;
 
-pub use budget::{Budget, VALIDITY};
+pub use budget::Budget;
 pub use event::{EVENTS_MAX, Event, Events, Why};
 use followed::PROBATION_S;
 use numbers::{NO_CANDIDATE, faster, nanos_of, seconds_on, span_of};

@@ -126,11 +126,6 @@ impl Labeller {
         }
     }
 
-    /// The counter's rate is known better now, or worse.
-    pub const fn set_rate(&mut self, rate: Rate, rate_error_ppb: u32) {
-        self.pace = Pace { rate, error_ppb: rate_error_ppb };
-    }
-
     /// Takes a sentence of a source that calls itself valid.
     pub fn sentence(&mut self, claim: &Claim) {
         let stated = claim.delay.filter(|_| !claim.of_next_pulse);

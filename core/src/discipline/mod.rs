@@ -16,8 +16,7 @@ mod state;
 mod track;
 
 pub use clock::{
-    Budget, Clock, ClockSettings, EVENTS_MAX, Event, Events, Followed, Saved, SourceReport, Tracking,
-    VALIDITY, Why,
+    Budget, Clock, ClockSettings, EVENTS_MAX, Event, Events, Followed, Saved, SourceReport, Tracking, Why,
 };
 pub use estimator::{Estimate, Estimator, Noise, Prior, Taken};
 pub use label::{

@@ -103,9 +103,9 @@ fn equals_are_not_hopped_between_and_the_preferred_one_wins() {
 #[test]
 fn the_unfit_have_no_say() {
     let mut sources = [receiver(5.0, 0.01), receiver(0.0, 2.0), receiver(f64::NAN, 0.1), server(0.0, 0.01)];
-    sources[0].unusable = Some(Unusable::Loop);
+    sources[0].unusable = Some(Unusable::Invalid);
     let selection = select(&sources, &RULES);
-    assert_eq!(selection.verdicts[0], Verdict::Unusable(Unusable::Loop));
+    assert_eq!(selection.verdicts[0], Verdict::Unusable(Unusable::Invalid));
     assert_eq!(selection.verdicts[1], Verdict::TooDistant { distance_s: 2.0, most_s: 1.5 });
     assert_eq!(selection.verdicts[2], Verdict::Unusable(Unusable::NoNumber));
     assert_eq!(selection.followed, Some(3));

@@ -73,17 +73,6 @@ pub struct ShmSample {
     pub mode: ShmMode,
 }
 
-impl ShmSample {
-    /// Whether the copy is one record and not parts of two, given the count read after it.
-    #[must_use]
-    pub const fn is_whole(&self, count_after: i32) -> bool {
-        match self.mode {
-            ShmMode::Plain => true,
-            ShmMode::Counted => self.count == count_after,
-        }
-    }
-}
-
 /// Why a record isn't used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GpsdFault {
@@ -129,7 +118,7 @@ pub fn parse_sock(record: &[u8]) -> Result<GpsdSample, GpsdFault> {
     })
 }
 
-/// Reads a copy of a segment's record. The copy may be torn: see [`ShmSample::is_whole`].
+/// Reads a copy of a segment's record. Whoever made the copy sees to it that it is one record and not parts of two.
 ///
 /// # Errors
 /// Why it isn't used.

@@ -101,7 +101,7 @@ fn a_segment_with_nanoseconds() {
     assert_eq!(sample.utc, Instant::from_unix(SECONDS, 250_000_000));
     assert_eq!(sample.receive_ns, SECONDS * 1_000_000_000 + 100_200_300);
     assert_eq!((sample.leap, sample.precision, sample.count), (LeapClaim::Insert, -20, 77));
-    assert!(sample.is_whole(77) && !sample.is_whole(78), "mode 1 compares the counts");
+    assert_eq!(sample.mode, ShmMode::Counted);
 }
 
 #[test]
@@ -116,10 +116,10 @@ fn nanoseconds_that_contradict_either_microseconds_are_not_used() {
 }
 
 #[test]
-fn a_segment_of_mode_0_needs_no_count() {
+fn a_segment_of_mode_0_is_told_from_one_that_counts() {
     let mut record = segment();
     record[0] = 0;
-    assert!(parse_shm(&record).unwrap().is_whole(1_000));
+    assert_eq!(parse_shm(&record).unwrap().mode, ShmMode::Plain);
 }
 
 #[test]

@@ -5,14 +5,11 @@
 //! reading; between readings the line runs on at the rate of the last two. The offset between `CLOCK_REALTIME` and
 //! `CLOCK_MONOTONIC`, which slewing leaves alone, tells a step from a slew.
 
-use crate::snapshot::{Growth, STRATUM_UNSYNCHRONISED, Snapshot};
+use crate::snapshot::{Growth, STRATUM_UNSYNCHRONISED, Snapshot, VALIDITY};
 use crate::time::{
     ClockReading, Instant, LeapTable, Line, NtpShort, NtpTimestamp, Rate, Span, Tai, TaiOf, Ticks, Utc,
     is_last_of_month,
 };
-
-/// A snapshot made from the machine's clock holds for this long: past it replies say "unsynchronised".
-pub const VALIDITY: Span = Span::from_seconds(8);
 
 /// `CLOCK_REALTIME − CLOCK_MONOTONIC` moves by more than this, and what the readings explain, only when somebody
 /// steps the clock.

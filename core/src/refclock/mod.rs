@@ -19,7 +19,6 @@ pub use leap_file::{
 };
 pub use machine::{
     LOCAL_REFERENCE_ID, MachineClock, MachineReading, MachineSettings, MachineUpdate, PendingLeap, Standing,
-    VALIDITY,
 };
 pub use nmea::{Nmea, NmeaFault, NmeaField, NmeaMessage, NmeaReceiver, nmea_checksum};
 pub use receiver::{Fix, ReceiverStatus};

@@ -10,8 +10,7 @@ use crate::snapshot::{Growth, STRATUM_UNSYNCHRONISED, Snapshot};
 use crate::time::{LeapWindow, NtpShort, NtpTimestamp, Span, Ticks};
 use libm::fabs;
 
-/// A snapshot holds for this long: past it replies say "unsynchronised", whatever became of the writer.
-pub const VALIDITY: Span = Span::from_seconds(8);
+/// [`VALIDITY`](crate::snapshot::VALIDITY) in seconds.
 const VALIDITY_S: f64 = 8.0;
 
 /// Of servers so many samples do: they say themselves how far off they can be.

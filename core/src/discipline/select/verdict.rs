@@ -11,14 +11,8 @@ pub enum Unusable {
     Unreachable,
     /// It doesn't vouch for what it says.
     Invalid,
-    /// It calls itself unsynchronised.
-    Unsynchronised,
-    /// It gets its time from this server.
-    Loop,
     /// Its pulses have no labels yet.
     NoLabel,
-    /// The operator told not to select it.
-    NotSelected,
     /// What was computed of it is no number.
     NoNumber,
     /// It was wrong a short while ago.
@@ -84,10 +78,7 @@ impl fmt::Display for Unusable {
             Self::Silent => "nothing heard yet",
             Self::Unreachable => "not heard for too long",
             Self::Invalid => "calls itself invalid",
-            Self::Unsynchronised => "calls itself unsynchronised",
-            Self::Loop => "gets its time from this server",
             Self::NoLabel => "its pulses have no seconds yet",
-            Self::NotSelected => "not to be selected, by configuration",
             Self::NoNumber => "its offset is no number",
             Self::Probation => "was wrong a short while ago, and is watched",
         })
