@@ -13,10 +13,10 @@ use maser_core::snapshot::{ClockHeader, Snapshot};
 use maser_core::time::{
     ClockReading, Instant, NtpTimestamp, Smear, Smeared, Span, StampConverter, Tai, Ticks,
 };
-use maser_core::wire::{DropReason, Peer, parse_datagram};
+use maser_core::wire::{DropReason, parse_datagram, parse_frame};
 use maser_sys::clock;
 use maser_sys::counter::Counter;
-use maser_sys::datagram::{Outgoing, Wait};
+use maser_sys::datagram::{Carried, Outgoing, Wait};
 use maser_sys::snapshot_cell::{Lapped, Reader};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -188,9 +188,11 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         if !arrival.whole {
             return Verdict::Drop(DropReason::TooLong);
         }
-        let peer =
-            Peer { source: arrival.source, destination: arrival.destination, unicast: arrival.unicast };
-        let request = match parse_datagram(bytes, &peer) {
+        let parsed = match arrival.carried {
+            Carried::Datagram(peer) => parse_datagram(bytes, &peer),
+            Carried::Frame { service_port } => parse_frame(bytes, service_port),
+        };
+        let request = match parsed {
             Ok(request) => request,
             Err(reason) => return Verdict::Drop(reason),
         };

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use maser_core::time::Stamp;
-use maser_core::wire::DATAGRAM_LENGTH_MAX;
+use maser_core::wire::{DATAGRAM_LENGTH_MAX, Peer};
 
 pub(crate) use control::{Control, SendControl, address};
 pub(crate) use shared_array::{Plain, SharedArray};
@@ -42,23 +42,31 @@ pub(crate) const RETRIES_MAX: usize = 8;
 /// What arrives meanwhile waits in the socket's buffer.
 const FAILURE_PAUSE: Duration = Duration::from_millis(1);
 
-/// Where a datagram came from, where it went and when.
+/// What a port delivers: how much of what was sent, and who says whose it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Carried {
+    /// UDP's payload. The source is what the packet alleges; the destination is the address in its header, and our port;
+    /// unicast is false also where the kernel didn't say.
+    Datagram(Peer),
+    /// A whole Ethernet frame, sent to this port of an address of ours: the program that steered it looked no further.
+    Frame {
+        /// The port that it was sent to.
+        service_port: u16,
+    },
+}
+
+/// What came, by which way and when.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arrival {
-    /// Which of the port's sockets it came by, in the order in which they were given.
+    /// Which of the port's sockets, that is of its listen addresses, it came by, in the order in which they were given.
     pub socket: u16,
-    /// Who sent it, as the packet alleges.
-    pub source: SocketAddr,
-    /// The address in the packet's header, and our port.
-    pub destination: SocketAddr,
-    /// It was sent to an address of this machine, not to a broadcast or multicast address. False also when the kernel
-    /// didn't say.
-    pub unicast: bool,
+    /// What it is.
+    pub carried: Carried,
     /// The payload is all that was sent. If it is longer than [`DATAGRAM_LENGTH_MAX`], it is not, and an empty payload is
     /// shown.
     pub whole: bool,
-    /// When the kernel took it from the driver, in `CLOCK_REALTIME`. The first packets after the first socket with
-    /// stamps was opened may come without.
+    /// When the kernel took it from the driver, in `CLOCK_REALTIME`, or when the driver handed it over, in
+    /// `CLOCK_MONOTONIC`. The first packets after the first socket with stamps was opened may come without.
     pub stamp: Option<Stamp>,
     /// When the NIC saw it, in nanoseconds of the NIC's own clock, where it was told to stamp
     /// ([`SocketOptions::nic_stamps`](crate::udp_socket::SocketOptions::nic_stamps)).
@@ -227,9 +235,11 @@ impl Slot {
             source.is_some() && filled.flags & libc::MSG_TRUNC == 0 && filled.payload <= DATAGRAM_LENGTH_MAX;
         let arrival = Arrival {
             socket,
-            source: source.unwrap_or(bound),
-            destination: SocketAddr::new(control.destination.unwrap_or(bound.ip()), bound.port()),
-            unicast: control.unicast,
+            carried: Carried::Datagram(Peer {
+                source: source.unwrap_or(bound),
+                destination: SocketAddr::new(control.destination.unwrap_or(bound.ip()), bound.port()),
+                unicast: control.unicast,
+            }),
             whole,
             stamp: control.stamp,
             nic_stamp_ns: control.nic_stamp_ns,

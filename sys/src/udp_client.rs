@@ -12,7 +12,7 @@ use maser_core::wire::ethernet::{Ethernet, Network};
 use maser_core::wire::{ip4::Ipv4, ip6::Ipv6, udp};
 use nix::sys::socket::SockaddrStorage;
 
-use crate::datagram::{BATCH_MAX, Wait};
+use crate::datagram::{BATCH_MAX, Carried, Wait};
 use crate::mmsg::MmsgPort;
 use crate::outbox::Outbox;
 use crate::transmit_stamp::TransmitStamps;
@@ -97,9 +97,10 @@ impl UdpClient {
         let received = self.port.receive(Wait::Poll)?;
         for index in 0..received {
             let (arrival, payload) = self.port.datagram(index);
+            let Carried::Datagram(peer) = arrival.carried else { continue };
             take(Reply {
-                source: arrival.source,
-                destination: arrival.destination.ip(),
+                source: peer.source,
+                destination: peer.destination.ip(),
                 payload,
                 whole: arrival.whole,
                 stamp: arrival.stamp,

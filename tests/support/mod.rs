@@ -11,7 +11,8 @@
 use maser::port::Port;
 use maser::worker::Clocks;
 use maser_core::time::{ClockReading, Span, Stamp, StampClock, Ticks};
-use maser_sys::datagram::{Arrival, Outgoing, Sent, Wait};
+use maser_core::wire::Peer;
+use maser_sys::datagram::{Arrival, Carried, Outgoing, Sent, Wait};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
@@ -133,9 +134,11 @@ impl Port for WorkerEnd {
         let Coming { bytes, stamp, socket } = &mut self.batch[index];
         let arrival = Arrival {
             socket: *socket,
-            source: SocketAddr::from(([192, 0, 2, 7], 40_000)),
-            destination: SocketAddr::from(([192, 0, 2, 1], 123)),
-            unicast: true,
+            carried: Carried::Datagram(Peer {
+                source: SocketAddr::from(([192, 0, 2, 7], 40_000)),
+                destination: SocketAddr::from(([192, 0, 2, 1], 123)),
+                unicast: true,
+            }),
             whole: true,
             stamp: *stamp,
             nic_stamp_ns: None,

@@ -6,11 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use maser_core::time::StampClock;
-use maser_core::wire::DATAGRAM_LENGTH_MAX;
+use maser_core::wire::{DATAGRAM_LENGTH_MAX, Peer};
 use maser_sys::alloc_count::allocations_in;
-use maser_sys::datagram::{Outgoing, SEND_CHUNK, Sent, Wait};
+use maser_sys::datagram::{Carried, Outgoing, SEND_CHUNK, Sent, Wait};
 
-use crate::{LIMIT, Port, SHORT, all_of, client, echo_all, open};
+use crate::{LIMIT, Port, SHORT, all_of, client, echo_all, open, peer};
 
 fn stamps_are_of_the_last_second<P: Port>() {
     for text in ["127.0.0.1:0", "[::1]:0"] {
@@ -23,8 +23,9 @@ fn stamps_are_of_the_last_second<P: Port>() {
             client.send_to(&[7; 48], server).unwrap();
             assert_eq!(port.receive(Wait::Until(LIMIT)).unwrap(), 1);
             let (arrival, payload) = port.datagram(0);
-            assert_eq!((arrival.source, arrival.destination), (client.local_addr().unwrap(), server));
-            assert_eq!((arrival.unicast, arrival.whole, &*payload), (true, true, &[7; 48][..]));
+            let peer = Peer { source: client.local_addr().unwrap(), destination: server, unicast: true };
+            assert_eq!((arrival.carried, arrival.whole), (Carried::Datagram(peer), true));
+            assert_eq!(payload, [7; 48]);
             thread::sleep(Duration::from_millis(1));
             arrival.stamp
         });
@@ -48,7 +49,8 @@ fn replies_leave_from_the_asked_address<P: Port>() {
         client.send_to(b"who are you", server).unwrap();
         assert_eq!(port.receive(Wait::Until(LIMIT)).unwrap(), 1);
         let arrival = port.datagram(0).0;
-        assert_eq!((arrival.destination, arrival.socket), (server, socket));
+        let peer = Peer { source: client.local_addr().unwrap(), destination: server, unicast: true };
+        assert_eq!((arrival.carried, arrival.socket), (Carried::Datagram(peer), socket));
         let stamped = port.send(&[Outgoing { index: 0, length: 11 }], |_, octets| octets[0] = b'W').unwrap();
         assert_eq!(stamped, Sent { sent: 1, ..Sent::default() });
         let mut answer = [0; 64];
@@ -87,7 +89,8 @@ fn long_and_empty_datagrams_are_told_apart<P: Port>() {
         client.send_to(&vec![1; length], server).unwrap();
         assert_eq!(port.receive(Wait::Until(LIMIT)).unwrap(), 1);
         let (arrival, payload) = port.datagram(0);
-        assert_eq!(arrival.source, client.local_addr().unwrap());
+        let peer = Peer { source: client.local_addr().unwrap(), destination: server, unicast: true };
+        assert_eq!(arrival.carried, Carried::Datagram(peer));
         assert_eq!(
             (arrival.whole, payload.len()),
             if length > longest { (false, 0) } else { (true, length) }
@@ -271,7 +274,7 @@ fn a_flood_of_two_addresses_does_not_starve_the_third<P: Port>() {
             }
             let count = port.receive(Wait::Poll).unwrap();
             let mut replies = all_of(count, &mut port);
-            replies.retain(|reply| port.datagram(reply.index.into()).0.destination == quiet);
+            replies.retain(|reply| peer(&port.datagram(reply.index.into()).0).destination == quiet);
             port.send(&replies, |_, _| {}).unwrap().sent == 1
         });
         assert!(answered, "ping {ping} waits for more than 20 batches");

@@ -16,8 +16,9 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket as Client};
 use std::time::{Duration, Instant};
 
+use maser_core::wire::Peer;
 use maser_sys::alloc_count::CountingAllocator;
-use maser_sys::datagram::{Arrival, Outgoing, Sent, Wait};
+use maser_sys::datagram::{Arrival, Carried, Outgoing, Sent, Wait};
 use maser_sys::mmsg::MmsgPort;
 use maser_sys::udp_socket::{SocketOptions, UdpSocket};
 use maser_sys::uring::UringPort;
@@ -90,7 +91,14 @@ pub(crate) fn address(text: &str) -> SocketAddr {
 pub(crate) fn open(text: &str) -> UdpSocket {
     UdpSocket::open(address(text), options()).unwrap_or_else(|error| panic!("{error}"))
 }
-pub(crate) fn client(text: &str) -> Client {
+pub(crate) fn peer(arrival: &Arrival) -> Peer {
+    match arrival.carried {
+        Carried::Datagram(peer) => peer,
+        Carried::Frame { .. } => panic!("a socket's port delivers datagrams"),
+    }
+}
+
+fn client(text: &str) -> Client {
     let client = Client::bind(address(text)).unwrap();
     client.set_read_timeout(Some(LIMIT)).unwrap();
     client

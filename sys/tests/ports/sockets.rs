@@ -8,7 +8,7 @@ use maser_sys::datagram::Wait;
 use maser_sys::mmsg::MmsgPort;
 use maser_sys::udp_socket::{OpenError, SocketOptions, Steering, UdpSocket};
 
-use crate::{Port, address, is_root, options};
+use crate::{Port, address, is_root, options, peer};
 
 /// Which workers of a group of four each client meets, when it sends from eight ports.
 fn homes(group: &str, to: &str, clients: &[IpAddr]) -> HashMap<IpAddr, HashSet<usize>> {
@@ -27,7 +27,7 @@ fn homes(group: &str, to: &str, clients: &[IpAddr]) -> HashMap<IpAddr, HashSet<u
         while let count @ 1.. = port.receive(Wait::Poll).unwrap() {
             received += count;
             for index in 0..count {
-                homes.entry(port.datagram(index).0.source.ip()).or_default().insert(worker);
+                homes.entry(peer(&port.datagram(index).0).source.ip()).or_default().insert(worker);
             }
         }
     }
