@@ -21,7 +21,7 @@ test: ## run every test (under 25 minutes cold; needs root for the network names
 accept: ## the full-length runs: the quick start measured, system calls a packet, benchmarks, fuzzing for 10 minutes a target
 	@tests/run accept
 
-bench: ## the README's figures: stages, then maser beside chronyd and bare servers under load (under 10 minutes; QUICK=1: 2)
+bench: ## the README's figures: stages, then maser beside chronyd and bare servers under load (about 10 minutes; QUICK=1: 2)
 	@tests/setup bench
 	cargo build --release --locked -p maser-load -p maser-sys --bin maser-load --examples
 	$(if $(filter-out 0,$(QUICK)),,cargo bench --locked --bench stages -- $(STAGES))

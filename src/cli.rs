@@ -31,6 +31,11 @@ pub enum Command {
     /// follows public servers) and of stratum 10 while it doesn't. What is given here overrides the configuration.
     /// SIGINT, SIGTERM and SIGHUP stop it (there is no reload yet).
     Serve(ServeArguments),
+    /// Put back the settings of network interfaces that a killed server left changed
+    ///
+    /// `maser serve` puts them back itself, however it ends, and at its next start if it was killed. This is for a service
+    /// manager to run after each end (ExecStopPost). There is mostly nothing to do, which is no error.
+    Restore,
     /// Check a configuration and tell everything that is wrong with it
     ///
     /// Every problem is told as FILE:LINE:COLUMN: KEY: PROBLEM; expected WHAT. When there is none, the configuration is
@@ -65,6 +70,10 @@ pub struct ServeArguments {
     /// How packets come in and go out; "auto" takes the best that there is, the others that or nothing
     #[arg(long, value_name = "PORT", value_parser = words::<PortChoice>())]
     pub port: Option<PortChoice>,
+    /// Take requests from this network interface's driver (AF_XDP); may be given several times. Requests to the addresses
+    /// of --listen only; the rest stays with the kernel
+    #[arg(long, short, value_name = "DEV", value_parser = config::interface)]
+    pub interface: Vec<String>,
     /// How many workers (4), or on which cores (0,2-5; a single one as 3-3)
     #[arg(long, short, value_name = "NUMBER|CORES")]
     pub workers: Option<Workers>,
@@ -162,15 +171,22 @@ pub enum CliError {
 }
 
 impl ServeArguments {
-    /// The configuration that these arguments ask for: the file's or the one without a file, and what overrides it.
-    pub fn configuration(&self) -> Result<Config, CliError> {
-        let config = match &self.config {
-            Some(path) => config::load(path)?,
+    /// The text of the configuration file, if one is named.
+    pub fn text(&self) -> Result<Option<String>, CliError> {
+        Ok(self.config.as_deref().map(config::text).transpose()?)
+    }
+
+    /// The configuration that these arguments ask for: the file's, which has this text, or the one without a file, and
+    /// what overrides it.
+    pub fn configuration(&self, text: Option<&str>) -> Result<Config, CliError> {
+        let config = match self.config.as_deref().zip(text) {
+            Some((path, text)) => config::check(path, text)?,
             None => Config::default_run(),
         };
         let overrides = Overrides {
             listen: self.listen.clone(),
             port: self.port,
+            interfaces: self.interface.clone(),
             workers: self.workers.clone(),
             idle: self.idle,
             status_socket: self.status_socket.clone(),
@@ -291,7 +307,11 @@ mod tests {
     fn serve(arguments: &[&str]) -> ServeArguments {
         match parse(&[&["serve"], arguments].concat()).unwrap() {
             Command::Serve(arguments) => arguments,
-            Command::CheckConfig(_) | Command::Status(_) | Command::Sources(_) | Command::Tracking(_) => {
+            Command::Restore
+            | Command::CheckConfig(_)
+            | Command::Status(_)
+            | Command::Sources(_)
+            | Command::Tracking(_) => {
                 panic!("not serve")
             }
         }
@@ -304,7 +324,7 @@ mod tests {
 
     #[test]
     fn without_arguments_it_serves_the_default_run() {
-        assert_eq!(serve(&[]).configuration().unwrap(), Config::default_run());
+        assert_eq!(serve(&[]).configuration(None).unwrap(), Config::default_run());
     }
 
     #[test]
@@ -323,7 +343,7 @@ mod tests {
             "--status-socket",
             "/s",
         ]);
-        let config = arguments.configuration().unwrap();
+        let config = arguments.configuration(None).unwrap();
         assert_eq!(config.server.listen.len(), 2);
         assert_eq!((config.server.port, config.server.idle), (PortChoice::Socket, Idle::Spin));
         assert_eq!(config.server.workers, Workers::Cores(vec![0, 2, 3]));
@@ -332,10 +352,39 @@ mod tests {
     }
 
     #[test]
+    fn interfaces_reach_the_configuration_and_go_with_their_port_only() {
+        let server = |arguments: &[&str]| serve(arguments).configuration(None).map(|config| config.server);
+        let told = |arguments: &[&str]| server(arguments).unwrap_err().to_string();
+        let both = server(&["--port", "af-xdp", "-i", "eth0", "--interface", "ens1f0np0"]).unwrap();
+        assert_eq!(
+            (both.port, both.interfaces.as_slice()),
+            (PortChoice::AfXdp, &["eth0".to_owned(), "ens1f0np0".to_owned()][..])
+        );
+        assert_eq!(server(&["--interface", "eth0"]).unwrap().port, PortChoice::Auto);
+        let none = told(&["--port", "af-xdp"]);
+        assert!(none.contains("no interface is named; name one with --interface DEV"), "{none}");
+        for port in ["socket", "io-uring"] {
+            let unused = told(&["--port", port, "--interface", "eth0"]);
+            assert!(unused.contains(&format!("port = \"{port}\" doesn't use it; leave out")), "{unused}");
+        }
+        let twice = told(&["-i", "eth0", "-i", "eth0"]);
+        assert_eq!(twice, "--interface eth0 is given twice; leave one out");
+        let many: Vec<String> = (0..17).flat_map(|n| ["-i".to_owned(), format!("eth{n}")]).collect();
+        let many = told(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(many.contains("17 times; 16 is the most"), "{many}");
+        for (name, problem) in
+            [("", "no name"), ("a/b", "slash"), ("..", "such a name"), ("sixteen-octets--", "15 octets")]
+        {
+            let error = parse(&["serve", "--interface", name]).unwrap_err().to_string();
+            assert!(error.contains(problem), "{name}: {error}");
+        }
+    }
+
+    #[test]
     fn a_wrong_argument_is_explained() {
         let told = |arguments: &[&str]| parse(arguments).unwrap_err().to_string();
         let port = told(&["serve", "--port", "io_uring"]);
-        assert!(port.contains("[possible values: auto, io-uring, socket]"), "{port}");
+        assert!(port.contains("[possible values: auto, af-xdp, io-uring, socket]"), "{port}");
         let listen = told(&["serve", "--listen", "localhost:123"]);
         assert!(listen.contains("a host name is not an address"), "{listen}");
         let workers = told(&["serve", "--workers", "0"]);
@@ -385,7 +434,7 @@ mod tests {
                 Command::Status(arguments) => arguments.run(&place, &mut out, None),
                 Command::Sources(arguments) => arguments.run(&place, &mut out, None),
                 Command::Tracking(arguments) => arguments.run(&place, &mut out, None),
-                Command::Serve(_) | Command::CheckConfig(_) => panic!("they ask nobody"),
+                Command::Serve(_) | Command::Restore | Command::CheckConfig(_) => panic!("they ask nobody"),
             }
             .unwrap();
             String::from_utf8(out).unwrap()
@@ -411,7 +460,7 @@ mod tests {
             let name = format!("{}.{}", key.section, key.name);
             text.lines().any(|line| line == name || line.starts_with(&format!("{name} (type ")))
         };
-        assert_eq!(KEYS.iter().filter(told).count(), 37);
+        assert_eq!(KEYS.iter().filter(told).count(), 38);
         assert!(text.contains("\nsource.baud (type nmea, ubx)\n    Takes one of 4800, "), "{text}");
     }
 }

@@ -46,11 +46,13 @@ pub enum Event {
     StampUnknownClock,
     /// A receive timestamp was moved to keep it unique.
     StampMoved,
+    /// A request was answered whose address another worker had answered last.
+    SplitClient,
 }
 
 impl Event {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Answered,
         Self::AnsweredUnsynchronised,
         Self::ReceiveFailed,
@@ -68,6 +70,7 @@ impl Event {
         Self::StampClockStepped,
         Self::StampUnknownClock,
         Self::StampMoved,
+        Self::SplitClient,
     ];
 
     const fn is_answer(self) -> bool {
@@ -95,6 +98,7 @@ impl Event {
             Self::StampClockStepped => "stamp-clock-stepped",
             Self::StampUnknownClock => "stamp-unknown-clock",
             Self::StampMoved => "stamp-moved",
+            Self::SplitClient => "split-clients",
         }
     }
 }
@@ -125,6 +129,7 @@ pub struct Counts {
     events: CachePadded<[AtomicU64; Event::ALL.len()]>,
     drops: CachePadded<[AtomicU64; REASONS]>,
     residence: CachePadded<[AtomicU64; BUCKETS]>,
+    frames_missing: AtomicU64,
 }
 
 impl Default for Counts {
@@ -133,6 +138,7 @@ impl Default for Counts {
             events: CachePadded::new([const { AtomicU64::new(0) }; Event::ALL.len()]),
             drops: CachePadded::new([const { AtomicU64::new(0) }; REASONS]),
             residence: CachePadded::new([const { AtomicU64::new(0) }; BUCKETS]),
+            frames_missing: AtomicU64::new(0),
         }
     }
 }
@@ -165,6 +171,18 @@ impl Counts {
     #[inline]
     pub fn set(&self, event: Event, count: u64) {
         self.events[event as usize].store(count, Ordering::Relaxed);
+    }
+
+    /// Says how many frames nobody holds.
+    #[inline]
+    pub fn set_frames_missing(&self, frames: u64) {
+        self.frames_missing.store(frames, Ordering::Relaxed);
+    }
+
+    /// The frames that nobody held when last no packet was waiting.
+    #[must_use]
+    pub fn frames_missing(&self) -> u64 {
+        self.frames_missing.load(Ordering::Relaxed)
     }
 
     /// Counts a reply's time between its receive and its transmit stamp.

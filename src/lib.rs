@@ -7,11 +7,14 @@
 pub mod cli;
 pub mod config;
 pub mod count;
+pub mod interface;
+pub mod keeper;
 pub mod leaps;
 pub mod port;
 pub mod pulse;
 pub mod report;
 pub mod source;
+pub mod splits;
 pub mod start;
 pub mod state;
 pub mod status;

@@ -8,15 +8,20 @@ pub mod disciplined;
 pub mod settings;
 mod told;
 
-use maser_core::refclock::{KernelError, MachineClock, MachineReading, MachineUpdate, PendingLeap, Standing};
+use crate::leaps::{NotTaken, TakesLeaps};
+use maser_core::refclock::{
+    KernelError, LeapFile, MachineClock, MachineReading, MachineUpdate, PendingLeap, Standing,
+};
 use maser_core::snapshot::Snapshot;
-use maser_core::time::{ClockReading, Span};
+use maser_core::time::{ClockReading, Instant, LeapTable, Span, Utc};
 use maser_sys::adjtimex::{KernelLeap, KernelState};
 use maser_sys::clock;
 use maser_sys::clock_watch::{ClockWatch, Woken};
 use maser_sys::counter::Counter;
+use maser_sys::kernel_clock::{self, KernelClock};
 use maser_sys::snapshot_cell::Writer;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tracing::{debug, info, warn};
@@ -26,6 +31,9 @@ const PERIOD: Duration = Duration::from_millis(125);
 
 /// The kernel is asked every five seconds whether it still trusts the counter.
 const COUNTER_CHECKED_EVERY_BEATS: u64 = 40;
+
+/// A newer list of leap seconds is taken at the next beat: within a period, on a machine that isn't stalled.
+const LEAPS_TAKEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Readings of which the best is taken: one of a few is seldom disturbed.
 const READINGS: usize = 5;
@@ -49,6 +57,24 @@ pub struct PulseState {
 #[derive(Debug, Default)]
 pub struct Pulse {
     state: Mutex<PulseState>,
+    /// The next beat takes them, and says whether it could.
+    newer_leaps: Mutex<Option<(LeapTable, Sender<bool>)>>,
+}
+
+impl TakesLeaps for Pulse {
+    fn utc(&self) -> Instant<Utc> {
+        Instant::from_unix_nanos(kernel_clock::read(KernelClock::Realtime))
+    }
+
+    fn set_leaps(&self, file: &LeapFile) -> Result<(), NotTaken> {
+        let (taken, is_taken) = channel();
+        *self.newer_leaps.lock().unwrap_or_else(PoisonError::into_inner) = Some((file.table.clone(), taken));
+        match is_taken.recv_timeout(LEAPS_TAKEN_WITHIN) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(NotTaken::OtherOffset),
+            Err(_) => Err(NotTaken::Busy),
+        }
+    }
 }
 
 impl Pulse {
@@ -99,8 +125,13 @@ impl Pulse {
         if let Some(snapshot) = update.snapshot {
             cell.publish(&snapshot);
         }
-        log(&update);
         self.record(&update);
+        log(&update);
+        let newer = self.newer_leaps.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((leaps, taken)) = newer {
+            // Nobody listens any longer where this came late: it is tried again.
+            let _heard = taken.send(clock.set_leaps(leaps));
+        }
     }
 
     fn record(&self, update: &MachineUpdate) {
@@ -206,24 +237,58 @@ fn log(update: &MachineUpdate) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use maser_core::refclock::MachineSettings;
 
-    #[test]
-    fn this_machine_is_read_and_published() {
-        let (mut cell, reader) = maser_sys::snapshot_cell::snapshot_cell(&Snapshot::UNKNOWN);
-        let counter = Counter::monotonic_raw();
-        let settings = maser_core::refclock::MachineSettings {
+    fn settings(counter: Counter) -> MachineSettings {
+        MachineSettings {
             stratum: 1,
             reference_id: [192, 0, 2, 9],
             local_stratum: Some(10),
             precision: counter.precision(),
             nominal_rate: counter.nominal_rate(),
-            not_before: maser_core::time::Instant::from_unix(0, 0),
-        };
+            not_before: Instant::from_unix(0, 0),
+        }
+    }
+
+    #[test]
+    fn this_machine_is_read_and_published() {
+        let (mut cell, reader) = maser_sys::snapshot_cell::snapshot_cell(&Snapshot::UNKNOWN);
+        let counter = Counter::monotonic_raw();
         let pulse = Pulse::default();
-        let mut clock = MachineClock::new(settings, maser_core::time::LeapTable::built_in());
+        let mut clock = MachineClock::new(settings(counter), LeapTable::built_in());
         pulse.beat(&mut clock, counter, &mut cell);
         let snapshot = reader.read().unwrap().snapshot;
         assert!(snapshot.synchronised_at(counter.now()));
         assert!(matches!(pulse.state().standing, Some(Standing::Local | Standing::Synchronised)));
+    }
+
+    #[test]
+    fn a_newer_list_of_leap_seconds_is_taken_between_two_beats() {
+        let (mut cell, reader) = maser_sys::snapshot_cell::snapshot_cell(&Snapshot::UNKNOWN);
+        let counter = Counter::monotonic_raw();
+        let pulse = Pulse::default();
+        let mut clock = MachineClock::new(settings(counter), LeapTable::built_in());
+        let mut table = LeapTable::built_in();
+        let day = pulse.utc().unix_seconds() / 86_400 + 40;
+        assert!((day..day + 31).any(|day| table.add(day, 1).is_ok()), "some day begins a month");
+        let expires = pulse.utc() + Span::from_seconds(86_400 * 180);
+        let mut file = LeapFile { table, updated: pulse.utc(), expires, hashed: true };
+        let mut set_while_it_beats = |file: &LeapFile| {
+            std::thread::scope(|scope| {
+                let setting = scope.spawn(|| pulse.set_leaps(file));
+                while !setting.is_finished() {
+                    pulse.beat(&mut clock, counter, &mut cell);
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                pulse.beat(&mut clock, counter, &mut cell);
+                setting.join().unwrap()
+            })
+        };
+        assert_eq!(set_while_it_beats(&file), Ok(()));
+        let leap = reader.read().unwrap().snapshot.leap;
+        assert_eq!(leap.next.map(|next| next.offset_after_s), Some(leap.offset_s + 1));
+        file.table = LeapTable::empty();
+        assert_eq!(set_while_it_beats(&file), Err(NotTaken::OtherOffset));
+        assert_eq!(pulse.set_leaps(&file), Err(NotTaken::Busy), "nobody beats");
     }
 }

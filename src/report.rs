@@ -1,5 +1,6 @@
 //! The running server as the status tells it: every figure is read from where it is made, at the moment of asking.
 
+mod interfaces;
 mod sources;
 
 use crate::config::{Config, Source, SourceKind};
@@ -10,8 +11,8 @@ use crate::pulse::disciplined::Disciplined;
 use crate::pulse::{Pulse, PulseState};
 use crate::state::{counter_name, hertz};
 use crate::status::{
-    ClockStatus, Counters, LeapStatus, PortStatus, Residence, SourceStatus, State, Status, Tracking,
-    WorkerStatus,
+    ClockStatus, Counters, InterfaceStatus, LeapStatus, PortStatus, Residence, SourceStatus, State, Status,
+    Tracking, WorkerStatus,
 };
 use maser_core::refclock::Standing;
 use maser_core::snapshot::Snapshot;
@@ -20,13 +21,21 @@ use maser_sys::calibration::Choice;
 use maser_sys::snapshot_cell::Reader;
 use std::sync::Arc;
 
+pub use interfaces::{InterfaceView, QueueView};
+
 /// A worker as the status sees it.
 #[derive(Debug)]
 pub struct WorkerView {
+    /// The name of its thread.
+    pub name: String,
     /// The core that it was told to run on.
     pub core: usize,
     /// Whether it could be pinned there.
     pub pinned: bool,
+    /// Its packet port.
+    pub port: String,
+    /// The queues that it owns, as `eth0:0`.
+    pub queues: Vec<String>,
     /// What it counted.
     pub counts: Arc<Counts>,
 }
@@ -36,7 +45,7 @@ pub struct WorkerView {
 pub enum Flow {
     /// The machine's own clock, the only source.
     Machine(Arc<Pulse>),
-    /// Any other sources, and the leap seconds that the server started with.
+    /// Any other sources, and the leap seconds known from a file.
     Sources(Arc<Disciplined>, Leaps),
 }
 
@@ -49,6 +58,8 @@ pub struct View {
     pub counter: Choice,
     /// The packet port and why it was chosen.
     pub footing: Footing,
+    /// The interfaces that were named, in the order of the configuration.
+    pub interfaces: Vec<InterfaceView>,
     /// The pulse flow.
     pub flow: Flow,
     /// The workers, in order.
@@ -104,6 +115,7 @@ impl View {
             sources,
             tracking,
             ports: self.ports(),
+            interfaces: self.interfaces(),
             workers: self.workers.iter().map(worker).collect(),
         }
     }
@@ -152,6 +164,20 @@ impl View {
         self.config.sources.iter().map(source).collect()
     }
 
+    /// Those that the keeper handed over, and those that it couldn't put the program on.
+    fn interfaces(&self) -> Vec<InterfaceStatus> {
+        let rung = self.footing.rung;
+        let handed = |name: &&String| self.interfaces.iter().any(|view| view.facts.name == **name);
+        let left_out = self.config.server.interfaces.iter().filter(|name| !handed(name));
+        let left_out = left_out.map(|name| InterfaceStatus {
+            name: name.clone(),
+            rung: rung.to_string(),
+            why: "a step down: the XDP program isn't on it; the keeper's log says why".to_owned(),
+            ..InterfaceStatus::default()
+        });
+        self.interfaces.iter().map(|view| view.status(rung)).chain(left_out).collect()
+    }
+
     fn ports(&self) -> Vec<PortStatus> {
         let port = |address: &std::net::SocketAddr| PortStatus {
             listen: address.to_string(),
@@ -167,6 +193,9 @@ fn worker(view: &WorkerView) -> WorkerStatus {
     let buckets: Vec<(u64, u64)> = view.counts.residence().collect();
     WorkerStatus {
         core: view.pinned.then_some(view.core),
+        port: view.port.clone(),
+        queues: view.queues.clone(),
+        frames_missing: view.counts.frames_missing(),
         answers: view.counts.answers().map(named).collect::<Counters>(),
         drops: view.counts.drops().map(named).collect(),
         events: view.counts.events_by_name().map(named).collect(),

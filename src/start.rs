@@ -2,47 +2,48 @@
 //!
 //! All that can fail is tried before `ready` is said, and says what to do about it.
 
-use crate::config::{Config, Idle, SourceKind, Stratum, WorkersError};
-use crate::count::Counts;
-use crate::leaps::{Leaps, LeapsError};
-use crate::port::Port;
+mod deal;
+mod queues;
+mod sockets;
+mod workers;
+
+use crate::config::{Config, GpsdPlace, SourceKind, Stratum, WorkersError};
+use crate::keeper::{Handed, Hands};
+use crate::leaps::{self, Leaps, LeapsError};
 use crate::port::ladder::{self, LadderError, Rung};
 use crate::pulse::disciplined::Disciplined;
 use crate::pulse::settings::{BUILD_DATE_MARGIN, clock_settings};
 use crate::pulse::{CounterWithdrawn, Pulse};
-use crate::report::{Flow, View, WorkerView};
+use crate::report::{Flow, View};
 use crate::source::drivers::{self, Driver};
 use crate::source::{REPORTS_MAX, Report};
 use crate::state::Keeper;
-use crate::worker::{Smearing, Worker};
-use core_affinity::CoreId;
+use crate::worker::Smearing;
 use maser_core::refclock::{MachineClock, MachineSettings};
 use maser_core::snapshot::Snapshot;
-use maser_core::time::{BUILD_DATE, LeapTable, Smear};
+use maser_core::time::{BUILD_DATE, Smear};
+use maser_sys::af_xdp::XskError;
 use maser_sys::calibration::{self, Choice, CoreError, Refusal};
 use maser_sys::clock_watch::ClockWatch;
 use maser_sys::counter::Counter;
-use maser_sys::mmsg::MmsgPort;
-use maser_sys::snapshot_cell::{Reader, Writer, snapshot_cell};
-use maser_sys::udp_socket::{OpenError, SocketOptions, Steering, UdpSocket};
-use maser_sys::uring::{UringError, UringPort};
-use std::hash::{BuildHasher, RandomState};
+use maser_sys::seccomp::Needs;
+use maser_sys::snapshot_cell::{Writer, snapshot_cell};
+use maser_sys::udp_socket::OpenError;
+use maser_sys::uring::UringError;
+use queues::Queues;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
-use std::thread::{self, Builder, JoinHandle};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, Sender, sync_channel};
+use std::thread::{Builder, JoinHandle};
 use thiserror::Error;
-use tracing::{info, warn};
-
-/// How often a port that is in use is tried, and how long apart: 1 s in all.
-const OPEN_TRIES: u32 = 11;
-const OPEN_PAUSE: Duration = Duration::from_millis(100);
+use tracing::info;
+use workers::Common;
 
 /// How often the TSC is tried on a machine that is too busy to tell.
 const CHOOSE_TRIES: u32 = 3;
+
+const NO_LEAPS_THREAD: &str = "no thread for the leap file";
 
 /// Why the server can't start, or had to stop.
 #[derive(Debug, Error)]
@@ -59,6 +60,16 @@ pub enum ServeError {
     /// The packet port could not be chosen.
     #[error(transparent)]
     Ladder(#[from] LadderError),
+    /// A queue's AF_XDP socket could not be had.
+    #[error(
+        "port = \"af-xdp\": interface {interface}: {error}; or use port = \"auto\", which takes what this machine offers"
+    )]
+    Queues {
+        /// Which interface's.
+        interface: String,
+        /// Why.
+        error: XskError,
+    },
     /// A worker's io_uring could not be made.
     #[error(transparent)]
     Uring(#[from] UringError),
@@ -71,10 +82,10 @@ pub enum ServeError {
         error: io::Error,
     },
     /// A worker has stopped by itself.
-    #[error("worker {worker} has stopped: {error}")]
+    #[error("{worker} has stopped: {error}")]
     WorkerStopped {
-        /// Which one.
-        worker: usize,
+        /// The name of its thread.
+        worker: String,
         /// Why.
         error: io::Error,
     },
@@ -109,50 +120,62 @@ struct Threads {
     stop_drivers: Arc<AtomicBool>,
     stop_pulse: Arc<AtomicBool>,
     workers: Vec<JoinHandle<Result<(), ServeError>>>,
+    /// Makes each worker serve; one that this is dropped for ends instead.
+    waiting: Vec<Sender<()>>,
     drivers: Vec<Driver>,
-    keeper: Option<JoinHandle<()>>,
+    /// By what they keep.
+    keepers: Vec<(&'static str, JoinHandle<()>)>,
     pulse: Option<JoinHandle<Result<(), CounterWithdrawn>>>,
 }
 
 impl Server {
-    /// Starts everything; when it returns, requests are being answered.
+    /// Starts everything; when it returns, requests are being answered, by a process that is locked down if a keeper opens
+    /// for it.
     ///
     /// # Errors
     /// What is in the way, and what to do about it.
-    pub fn start(config: Config) -> Result<Self, ServeError> {
+    pub fn start(config: Config, handed: Handed) -> Result<Self, ServeError> {
+        let Handed { interfaces, hands } = handed;
         let leaps = Leaps::load(&config.clock)?;
         let cores = config.server.workers.place(&available_cores())?;
         let counter = choose_counter(&cores);
         info!("{counter}");
         let footing = ladder::choose(config.server.port)?;
         info!("port: {}: {}", footing.rung, footing.why);
-        let sockets = open_sockets(&config, cores.len())?;
+        let sockets = sockets::open(&config, cores.len())?;
+        let Queues { shares, views: interfaces } = Queues::open(&config.server, interfaces, &cores)?;
 
         let (writer, snapshots) = snapshot_cell(&Snapshot::UNKNOWN);
         let mut threads = Threads::default();
         let flow = match machine_source(&config) {
             Some(machine) => {
                 let settings = machine_settings(machine, &config, &counter.counter);
-                threads.start_machine(settings, counter.counter, leaps.table(), writer)?
+                threads.start_machine(settings, counter.counter, leaps, &hands, writer)?
             }
-            None => threads.start_sources(&config, counter.counter, leaps, writer)?,
+            None => threads.start_sources(&config, counter.counter, leaps, &hands, writer)?,
         };
-        let smearing = smearing(&config);
-        let tasks = cores.iter().zip(sockets).map(|(&core, sockets)| WorkerTask {
-            core,
-            sockets,
-            rung: footing.rung,
+        let common = Common {
             counter: counter.counter,
             snapshots: snapshots.clone(),
-            counts: Arc::default(),
-            smearing,
+            smearing: smearing(&config),
             batch: config.server.batch.get(),
-            idle: config.server.idle,
             stop: Arc::clone(&threads.stop_workers),
-        });
-        let workers = threads.start_workers(tasks.collect())?;
+        };
+        let mut tasks = workers::over_queues(config.server.idle, shares, &common);
+        tasks.extend(workers::over_sockets(
+            config.server.idle,
+            footing.rung,
+            &cores,
+            sockets,
+            &tasks,
+            &common,
+        ));
+        let workers = threads.start_workers(tasks)?;
+        // Nothing more needs to be opened, and nobody has been answered.
+        hands.lock_down(&needs(&config, footing.rung));
+        threads.let_go();
         let started = counter.counter.now();
-        let view = View { config, counter, footing, flow, workers, snapshots, started };
+        let view = View { config, counter, footing, interfaces, flow, workers, snapshots, started };
         Ok(Self { view: Arc::new(view), threads })
     }
 
@@ -168,7 +191,7 @@ impl Server {
         let threads = &self.threads;
         threads.workers.iter().any(JoinHandle::is_finished)
             || threads.drivers.iter().any(|driver| driver.thread.is_finished())
-            || threads.keeper.iter().any(JoinHandle::is_finished)
+            || threads.keepers.iter().any(|(_, thread)| thread.is_finished())
             || threads.pulse.iter().any(JoinHandle::is_finished)
     }
 
@@ -187,16 +210,19 @@ impl Threads {
         &mut self,
         settings: MachineSettings,
         counter: Counter,
-        leaps: LeapTable,
+        leaps: Leaps,
+        hands: &Hands,
         mut writer: Writer,
     ) -> Result<Flow, ServeError> {
         let pulse = Arc::new(Pulse::default());
-        let mut clock = MachineClock::new(settings, leaps);
+        let mut clock = MachineClock::new(settings, leaps.table());
         // Before the first request, so that no reply goes out without the time.
         pulse.beat(&mut clock, counter, &mut writer);
         let watch = ClockWatch::new().map_err(system("no timer that notices steps of CLOCK_REALTIME"))?;
         let (stop, running) = (Arc::clone(&self.stop_pulse), Arc::clone(&pulse));
         self.spawn_pulse(move || running.run(&mut clock, counter, &mut writer, &watch, &stop))?;
+        let watch = leaps::watch(leaps, Arc::clone(&pulse), hands.clone(), &self.stop_drivers);
+        self.keepers.push(("leaps", watch.map_err(system(NO_LEAPS_THREAD))?));
         Ok(Flow::Machine(pulse))
     }
 
@@ -206,9 +232,10 @@ impl Threads {
         config: &Config,
         counter: Counter,
         leaps: Leaps,
+        hands: &Hands,
         mut writer: Writer,
     ) -> Result<Flow, ServeError> {
-        let (mut keeper, saved) = Keeper::open(config, counter, leaps.clone());
+        let (mut keeper, saved) = Keeper::open(config, counter, hands);
         let settings = clock_settings(config, &counter, &leaps, saved);
         let clock = Arc::new(Disciplined::new(config, counter, settings));
         let (reports, heard): (_, Receiver<Report>) = sync_channel(REPORTS_MAX);
@@ -216,10 +243,12 @@ impl Threads {
         self.spawn_pulse(move || running.run(&heard, &mut writer, &stop))?;
         let no_driver = system("no thread for a source's driver");
         self.drivers =
-            drivers::start(&config.sources, counter, &reports, &self.stop_drivers).map_err(no_driver)?;
+            drivers::start(config, counter, &reports, hands, &self.stop_drivers).map_err(no_driver)?;
         let (stop, kept) = (Arc::clone(&self.stop_drivers), Arc::clone(&clock));
         let keeper = Builder::new().name("state".into()).spawn(move || keeper.run(&kept, &stop));
-        self.keeper = Some(keeper.map_err(system("no thread for the state"))?);
+        self.keepers.push(("state", keeper.map_err(system("no thread for the state"))?));
+        let watch = leaps::watch(leaps.clone(), Arc::clone(&clock), hands.clone(), &self.stop_drivers);
+        self.keepers.push(("leaps", watch.map_err(system(NO_LEAPS_THREAD))?));
         Ok(Flow::Sources(clock, leaps))
     }
 
@@ -233,34 +262,9 @@ impl Threads {
         Ok(())
     }
 
-    /// Starts the workers and waits until each of them serves.
-    fn start_workers(&mut self, tasks: Vec<WorkerTask>) -> Result<Vec<WorkerView>, ServeError> {
-        let (ready, all_ready) = channel();
-        let mut views = Vec::with_capacity(tasks.len());
-        for (number, task) in tasks.into_iter().enumerate() {
-            views.push(WorkerView { core: task.core, pinned: false, counts: Arc::clone(&task.counts) });
-            let ready = ready.clone();
-            let thread = Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || task.run(number, ready))
-                .map_err(system("no thread for a worker"))?;
-            self.workers.push(thread);
-        }
-        // So that the channel closes when the last worker has gone without a word.
-        drop(ready);
-        for _ in 0..views.len() {
-            let Ready { worker, pinned } = all_ready.recv().map_err(|_| ServeError::Panicked("worker"))?;
-            let view: &mut WorkerView = &mut views[worker];
-            view.pinned = pinned?;
-            if !view.pinned {
-                warn!("worker {worker} could not be pinned to core {}", view.core);
-            }
-        }
-        Ok(views)
-    }
-
     fn stop(&mut self) -> Result<(), ServeError> {
         self.stop_workers.store(true, Ordering::Relaxed);
+        self.waiting.clear();
         let mut outcome = self.drivers_ended();
         // Those that keep the clock may take a moment to notice: meanwhile the workers drain on the last snapshots.
         self.stop_drivers.store(true, Ordering::Relaxed);
@@ -271,8 +275,8 @@ impl Threads {
         for Driver { name, thread } in self.drivers.drain(..) {
             outcome = outcome.and(thread.join().map_err(|_| ServeError::DriverStopped(name)));
         }
-        if let Some(keeper) = self.keeper.take() {
-            outcome = outcome.and(keeper.join().map_err(|_| ServeError::Panicked("state")));
+        for (what, thread) in self.keepers.drain(..) {
+            outcome = outcome.and(thread.join().map_err(|_| ServeError::Panicked(what)));
         }
         self.stop_pulse.store(true, Ordering::Relaxed);
         if let Some(thread) = self.pulse.take() {
@@ -299,113 +303,10 @@ impl Drop for Threads {
     }
 }
 
-/// What a worker thread says once: whether it is pinned and serving.
-struct Ready {
-    worker: usize,
-    pinned: Result<bool, ServeError>,
-}
-
-/// What a worker thread takes with it.
-struct WorkerTask {
-    core: usize,
-    sockets: Vec<UdpSocket>,
-    rung: Rung,
-    counter: Counter,
-    snapshots: Reader,
-    counts: Arc<Counts>,
-    smearing: Option<Smearing>,
-    batch: usize,
-    idle: Idle,
-    stop: Arc<AtomicBool>,
-}
-
-impl WorkerTask {
-    /// The life of a worker thread. The port is made here: io_uring belongs to the thread that made it, and memory
-    /// to the node of the core that touches it first.
-    fn run(mut self, worker: usize, ready: Sender<Ready>) -> Result<(), ServeError> {
-        let pinned = core_affinity::set_for_current(CoreId { id: self.core });
-        let sockets = std::mem::take(&mut self.sockets);
-        let ended = match self.rung {
-            Rung::IoUring => {
-                let port = UringPort::new(sockets, self.batch).map_err(ServeError::from);
-                self.serve(port, Ready { worker, pinned: Ok(pinned) }, ready)
-            }
-            Rung::Socket => {
-                let port = MmsgPort::new(sockets, self.batch).map_err(system("no socket port"));
-                self.serve(port, Ready { worker, pinned: Ok(pinned) }, ready)
-            }
-        };
-        ended.map_err(|error| ServeError::WorkerStopped { worker, error })
-    }
-
-    /// Says that it is ready, or why it isn't, and answers until it is stopped. The word is said once and the channel
-    /// closed with it, so that the one who waits learns of a worker that went without a word.
-    fn serve(
-        &self,
-        port: Result<impl Port, ServeError>,
-        word: Ready,
-        ready: Sender<Ready>,
-    ) -> io::Result<()> {
-        let (word, port) = match port {
-            Ok(port) => (word, Some(port)),
-            Err(error) => (Ready { pinned: Err(error), ..word }, None),
-        };
-        // All memory of the packet path is there before the word is said.
-        let worker = port.map(|port| {
-            Worker::new(port, self.snapshots.clone(), self.counter, &self.counts, self.batch)
-                .smearing(self.smearing)
-        });
-        // Nobody waits for it any more once starting has failed.
-        let _heard = ready.send(word);
-        drop(ready);
-        worker.map_or(Ok(()), |mut worker| worker.run(self.idle, &self.stop))
-    }
-}
-
 /// The sockets of the addresses that smear leap seconds come after the others.
 fn smearing(config: &Config) -> Option<Smearing> {
     let first_socket = u16::try_from(config.server.listen.len()).unwrap_or(u16::MAX);
     config.smear.as_ref().map(|smear| Smearing { smear: Smear::over(smear.length), first_socket })
-}
-
-/// One list of sockets a worker: its share of every listen address, those that smear leap seconds last.
-fn open_sockets(config: &Config, workers: usize) -> Result<Vec<Vec<UdpSocket>>, ServeError> {
-    let asked = config.server.receive_buffer_octets.get() as usize;
-    let options = SocketOptions { receive_buffer: asked, ..SocketOptions::default() };
-    let mut shares: Vec<Vec<UdpSocket>> = (0..workers).map(|_| Vec::new()).collect();
-    let smearing = config.smear.iter().flat_map(|smear| &smear.listen);
-    for &address in config.server.listen.iter().chain(smearing) {
-        // Nobody outside can choose addresses that all meet one worker without knowing this number.
-        let steering = Steering::new(random_u32());
-        let group = open_group_patiently(address, workers, steering, options)?;
-        if let Some(socket) = group.first().filter(|socket| socket.receive_buffer() < asked) {
-            warn!(
-                "{address}: the receive buffer is {} octets, not {asked}: raise net.core.rmem_max (sysctl)",
-                socket.receive_buffer()
-            );
-        }
-        info!("listening on {address}");
-        for (share, socket) in shares.iter_mut().zip(group) {
-            share.push(socket);
-        }
-    }
-    Ok(shares)
-}
-
-/// The kernel lets go of a killed server's io_uring sockets a moment after the process: a restart waits for that.
-fn open_group_patiently(
-    address: SocketAddr,
-    workers: usize,
-    steering: Steering,
-    options: SocketOptions,
-) -> Result<Vec<UdpSocket>, OpenError> {
-    for _ in 1..OPEN_TRIES {
-        match UdpSocket::open_group(address, workers, steering, options) {
-            Err(OpenError::PortInUse(_)) => thread::sleep(OPEN_PAUSE),
-            outcome => return outcome,
-        }
-    }
-    UdpSocket::open_group(address, workers, steering, options)
 }
 
 /// Chooses the counter again where a busy machine kept a core from answering in time.
@@ -418,12 +319,6 @@ fn choose_counter(cores: &[usize]) -> Choice {
         choice = calibration::choose(cores);
     }
     choice
-}
-
-/// From the standard library's randomly keyed hasher: all that is needed of a secret that lives as long as we do.
-#[expect(clippy::cast_possible_truncation, reason = "any 32 of its bits will do")]
-fn random_u32() -> u32 {
-    RandomState::new().hash_one(0_u8) as u32
 }
 
 /// The cores that this process may run on.
@@ -461,9 +356,24 @@ fn machine_settings(
     }
 }
 
+/// What a server that is locked down still needs, beside its sockets.
+fn needs(config: &Config, rung: Rung) -> Needs {
+    let segments = config.sources.iter().filter_map(|source| match source.kind {
+        SourceKind::Gpsd(GpsdPlace::SharedMemory(unit)) => Some(unit),
+        SourceKind::Gpsd(GpsdPlace::Socket(_))
+        | SourceKind::Nmea(_)
+        | SourceKind::Ubx { .. }
+        | SourceKind::Pps { .. }
+        | SourceKind::Ntp { .. }
+        | SourceKind::Machine { .. } => None,
+    });
+    Needs { io_uring: rung == Rung::IoUring, segments: segments.collect() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::thread;
 
     #[test]
     fn a_driver_that_ends_by_itself_is_an_error_of_the_server() {

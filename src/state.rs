@@ -92,13 +92,21 @@ impl StateDirectory {
     /// # Errors
     /// Why it can't be used.
     pub fn read(&self) -> Result<Option<Document>, ReadError> {
+        self.read_text()?.map(|text| Ok(serde_json::from_str(&text)?)).transpose()
+    }
+
+    /// The text of what was kept last; none where nothing was.
+    ///
+    /// # Errors
+    /// Why it can't be read.
+    pub fn read_text(&self) -> Result<Option<String>, ReadError> {
         let file = match File::open(self.file()) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
         let mut text = String::new();
         file.take(OCTETS_MAX).read_to_string(&mut text)?;
-        Ok(Some(serde_json::from_str(&text)?))
+        Ok(Some(text))
     }
 
     /// Puts `document` in the place of what was kept before: whoever looks sees the one or the other, whole.

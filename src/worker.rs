@@ -6,6 +6,7 @@
 use crate::config::Idle;
 use crate::count::{Counts, Event};
 use crate::port::Port;
+use crate::splits::SplitWatch;
 use maser_core::reply::{
     Departure, Prepared, ReceiveStamps, Verdict, decide, rewrite, stamp, transmit_after,
 };
@@ -94,6 +95,7 @@ pub struct Worker<'a, P, C> {
     receive_stamps: ReceiveStamps,
     smearing: Option<Smearing>,
     smeared_stamps: ReceiveStamps<Smeared>,
+    splits: Option<SplitWatch>,
     departure: Departure,
     /// By index in the batch.
     waiting: Box<[Option<Waiting>]>,
@@ -112,6 +114,7 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
             receive_stamps: ReceiveStamps::new(),
             smearing: None,
             smeared_stamps: ReceiveStamps::new(),
+            splits: None,
             departure: Departure::new(),
             waiting: vec![None; batch].into_boxed_slice(),
             outgoing: Vec::with_capacity(batch),
@@ -122,6 +125,13 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
     #[must_use]
     pub fn smearing(mut self, smearing: Option<Smearing>) -> Self {
         self.smearing = smearing;
+        self
+    }
+
+    /// The same worker, which notices clients that others answer, too; none where nobody else can.
+    #[must_use]
+    pub fn noticing_splits(mut self, splits: Option<SplitWatch>) -> Self {
+        self.splits = splits;
         self
     }
 
@@ -155,6 +165,7 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         let received = self.port.receive(wait)?;
         self.counts.set(Event::ReceiveFailed, self.port.receive_failures());
         if received == 0 {
+            self.counts.set_frames_missing(self.port.frames_missing());
             return Ok(0);
         }
         self.counts.event(Event::Batch);
@@ -218,6 +229,11 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         let header = if smeared { &moment.smeared } else { &moment.header };
         let verdict = decide(&request, header, receive);
         if let Verdict::Answer(reply) | Verdict::AnswerUnsynchronised(reply) = &verdict {
+            if let Some(splits) = &self.splits
+                && splits.is_split(request.client)
+            {
+                self.counts.event(Event::SplitClient);
+            }
             let prepared = rewrite(bytes, &request, reply);
             self.outgoing.push(outgoing(index, prepared.length()));
             self.waiting[index] = Some(Waiting { prepared, smeared, residence_ns: 0, received_at, receive });

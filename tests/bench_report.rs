@@ -15,6 +15,8 @@ mod measure;
 mod meter;
 #[path = "../benches/rig/picture.rs"]
 mod picture;
+#[path = "../benches/rig/queues.rs"]
+mod queues;
 #[path = "../benches/rig/report.rs"]
 mod report;
 #[path = "../benches/rig/servers.rs"]
@@ -24,11 +26,13 @@ mod table;
 
 use figures::{Figure, Limit, Row, Verdict, rows, verdicts};
 use hosts::Placement;
-use measure::{Percentiles, Sample, Step};
-use servers::{CHRONYD, ECHO_WITH_STAMPS};
+use measure::{Percentiles, Sample, Spread, Step};
+use servers::{CHRONYD, ECHO_WITH_STAMPS, SERVERS, XDP_ECHO, XDP_ECHO_GENERIC};
 
 const SOCKET: &str = "maser socket";
 const SPINNING: &str = "maser socket, spinning";
+const XDP: &str = "maser af-xdp";
+const XDP_GENERIC: &str = "maser af-xdp, generic";
 
 /// Half a second at a rate: so many requests lost, the rest answered.
 fn step(rate_per_s: f64, lost: u64) -> Step {
@@ -47,7 +51,13 @@ fn step(rate_per_s: f64, lost: u64) -> Step {
 fn sample(server: &'static str, round: u32, ladder: Vec<Step>, p50_ns: u64) -> Sample {
     let latency = Step { latency_ns: Percentiles { p50: p50_ns, p99: 2 * p50_ns }, ..step(10_000.0, 0) };
     let placement = Placement::ServerCore.name();
-    Sample { placement, server, round, ladder, latency, accuracy: None, cpu_ns: None }
+    Sample { placement, server, round, ladder, latency: Some(latency), accuracy: None, cpu_ns: None }
+}
+
+/// With the median error of the offset at half of the peak.
+fn with_offset(sample: Sample, p50: u64) -> Sample {
+    let offset_error_ns = Some(Spread { p50, p99: 9 * p50, ..Spread::default() });
+    Sample { accuracy: Some(Step { offset_error_ns, ..step(40_000.0, 0) }), ..sample }
 }
 
 /// Three rounds in which the machine is faster each time, so that only ratios within a round mean anything.
@@ -58,7 +68,11 @@ fn three_rounds() -> Vec<Sample> {
             vec![step(0.5 * rate * speed, 0), step(rate * speed, 500), step(2.0 * rate * speed, 30_000)]
         };
         samples.push(sample(ECHO_WITH_STAMPS, round, peak(100e3), 50_000));
-        samples.push(sample(CHRONYD, round, peak(50e3), 60_000));
+        samples.push(sample(XDP_ECHO, round, peak(300e3), 40_000));
+        samples.push(sample(XDP_ECHO_GENERIC, round, peak(130e3), 40_000));
+        samples.push(with_offset(sample(XDP, round, peak(180e3), 40_000), 1_000));
+        samples.push(with_offset(sample(XDP_GENERIC, round, peak(120e3), 40_000), 3_000));
+        samples.push(with_offset(sample(CHRONYD, round, peak(50e3), 60_000), 4_000));
         samples.push(sample(SOCKET, round, peak(80e3), 55_000));
         samples.push(sample(SPINNING, round, Vec::new(), 30_000));
     }
@@ -93,6 +107,29 @@ fn ratios_are_taken_within_a_round() {
 }
 
 #[test]
+fn each_server_is_compared_with_the_echo_that_takes_requests_the_same_way() {
+    let samples = three_rounds();
+    let (native, generic) = (row_of(&samples, XDP), row_of(&samples, XDP_GENERIC));
+    assert!(close(native.peak_to_echo, 0.6) && close(native.peak_to_chronyd, 3.6));
+    assert!(close(generic.peak_to_echo, 120.0 / 130.0) && close(generic.peak_to_chronyd, 2.4));
+    assert!(close(native.offset_p50_to_chronyd, 0.25) && close(generic.offset_p50_to_chronyd, 0.75));
+    // What an entry is compared with is itself an entry with a peak.
+    for echo in SERVERS.iter().filter_map(servers::Entry::echo) {
+        let found = SERVERS.iter().find(|entry| entry.name == echo).unwrap();
+        assert!(found.is_echo() && found.is_pictured(), "{echo}");
+    }
+}
+
+#[test]
+fn a_server_of_which_only_the_peak_is_measured_has_a_row() {
+    let limit = Sample { latency: None, ..sample("XDP_TX reflector", 1, vec![step(1e6, 0)], 1) };
+    assert_eq!(limit.in_short(), "peak 1000 k/s");
+    let row = row_of(&[limit], "XDP_TX reflector");
+    assert!(close(row.peak, 1e6) && row.p50_ns.is_none() && row.troubles.is_empty());
+    assert!(row.peak_to_echo.is_none() && row.at_least);
+}
+
+#[test]
 fn losses_count_whoever_refused_the_request() {
     let of = |ladder: Vec<Step>| row_of(&[sample(SOCKET, 1, ladder, 1)], SOCKET);
     let row = of(vec![step(50e3, 0), step(100e3, 500), step(200e3, 20_000)]);
@@ -116,6 +153,13 @@ fn verdicts_can_be_met_and_missed() {
     let found = verdicts(&rows(&three_rounds(), Placement::ServerCore));
     let met: Vec<_> = found.iter().map(|verdict| (verdict.server, verdict.is_met())).collect();
     let expected = [
+        (XDP, false),
+        (XDP, true),
+        (XDP, true),
+        (XDP_GENERIC, true),
+        (XDP_GENERIC, false),
+        (XDP_GENERIC, true),
+        ("maser af-xdp, spinning", false),
         (SOCKET, false),
         (SOCKET, true),
         ("maser io-uring", false),
@@ -128,11 +172,16 @@ fn verdicts_can_be_met_and_missed() {
     let at_most =
         |ratio| Verdict { server: SOCKET, what: "", limit: Limit::AtMost(0.5), ratio: figure(ratio) };
     assert!(at_most(0.5).is_met() && !at_most(0.51).is_met());
+    let shown: Vec<_> = found.iter().map(table::verdict).collect();
     assert_eq!(
-        table::verdict(&found[0]),
-        "MISSED  maser socket              peak / bare echo with stamps    0.80 (0.80–0.80), wanted ≥ 0.9"
+        shown[7],
+        "MISSED  maser socket              peak / bare echo with stamps      0.80 (0.80–0.80), wanted ≥ 0.9"
     );
-    assert!(table::verdict(&found[2]).contains("not measured"));
+    assert_eq!(
+        shown[2],
+        "told    maser af-xdp              offset at half of peak / chronyd  0.25 (0.25–0.25)"
+    );
+    assert!(shown[9].starts_with("MISSED") && shown[9].contains("not measured"));
 }
 
 #[test]
@@ -148,9 +197,36 @@ fn the_table_is_aligned_and_hides_nothing_that_was_measured() {
 #[test]
 fn the_picture_has_a_line_for_each_server_that_has_a_peak() {
     let svg = picture::svg(&three_rounds(), "title");
-    assert_eq!(svg.matches("<polyline points=\"").count(), 10);
-    assert_eq!(svg.matches("<circle").count(), 9);
+    assert_eq!(svg.matches("<polyline points=\"").count(), 18);
+    assert_eq!(svg.matches("<circle").count(), 21);
+    let colours: std::collections::BTreeSet<_> = svg
+        .lines()
+        .filter(|line| line.starts_with("<polyline"))
+        .map(|line| line.split("stroke=").nth(1))
+        .collect();
+    assert_eq!(colours.len(), 9);
     assert!(svg.contains(">maser io-uring</text>") && svg.trim_end().ends_with("</svg>"));
+}
+
+#[test]
+fn a_client_with_one_port_that_met_two_workers_is_told() {
+    let text = "NIC statistics:\n     peer_ifindex: 2\n     rx_queue_0_xdp_packets: 7\n     rx_queue_0_drops: 1\n     \
+                rx_queue_1_xdp_packets: 0\n";
+    assert_eq!(queues::queues_of(text), [7, 0]);
+    let sample = |splits| queues::QueueSample {
+        clients: "many",
+        sent: 100,
+        lost: 0,
+        invalid: 0,
+        queues: vec![50, 50],
+        workers: vec![60, 40],
+        splits,
+    };
+    let shown = queues::table(&[sample(0)]);
+    assert!(shown.contains("| many | 100 | 0 | 0 | 50 / 50 | 60 / 40 | 0 |"), "{shown}");
+    assert!(shown.contains("one worker: met"), "{shown}");
+    assert!(queues::table(&[sample(1)]).contains("one worker: MISSED"));
+    assert!(queues::table(&[]).is_empty());
 }
 
 #[test]

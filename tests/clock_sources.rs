@@ -1,6 +1,7 @@
 //! The daemon over sources that the test makes: a receiver behind gpsd's socket whose time differs from the machine's by
 //! seconds and in rate, and an upstream server. Every reply is compared with the truth, while the receiver is there, is
-//! lost, and comes back; the status tells the story; a restart goes on from what was kept.
+//! lost, and comes back, and so is what maser-load and chronyd find; the status tells the story; a restart goes on from
+//! what was kept.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
@@ -8,6 +9,11 @@
 mod asker;
 #[path = "clock_sources/chronyd.rs"]
 mod chronyd;
+#[path = "clock_sources/generator.rs"]
+mod generator;
+#[path = "meter/load.rs"]
+#[allow(dead_code, reason = "a part of it is used here")]
+mod load;
 #[path = "daemon/maser.rs"]
 #[allow(dead_code, reason = "a part of it is used here")]
 mod maser;
@@ -18,6 +24,7 @@ mod support;
 mod truth;
 
 use asker::Seen;
+use generator::{Chapter, Run};
 use maser::{Client, Server, Setting, finish, free_port, text, within};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -37,6 +44,12 @@ const LOCK_LIMIT: Duration = Duration::from_secs(120);
 const WARM_LOCK_LIMIT: Duration = Duration::from_secs(30);
 const HOLDOVER_LIMIT: Duration = Duration::from_secs(20);
 const SPENT_LIMIT: Duration = Duration::from_secs(180);
+
+/// The synchronised parts of the story.
+const CHAPTERS: [&str; 3] = ["locked", "holdover", "locked again"];
+/// Runs of maser-load with a synchronised reply, in each of them and in all.
+const RUNS_MIN_EACH: usize = 20;
+const RUNS_MIN: usize = 150;
 
 fn tracking(server: &Server) -> Value {
     server.status()["tracking"].clone()
@@ -90,37 +103,43 @@ fn a_receiver_is_followed_lost_and_found_again() {
     let setting = Setting::nowhere();
     let (socket, state) = (setting.scratch.path("gps.sock"), setting.scratch.path("state"));
     let config = setting.scratch.path("maser.toml");
-    // Small enough that the budget is spent while the test lasts.
+    // Small enough that the budget is spent while the test lasts, and large enough that chronyd can ask in holdover.
     let lines = format!(
-        "[server]\nlisten = [\"127.0.0.1:{}\"]\nworkers = 1\n[clock]\nstate = \"{}\"\nroot_distance_max = \"200 us\"\n\
+        "[server]\nlisten = [\"127.0.0.1:{}\"]\nworkers = 1\n[clock]\nstate = \"{}\"\nroot_distance_max = \"600 us\"\n\
          [[source]]\ntype = \"gpsd\"\nname = \"gps\"\nsocket = \"{}\"\n",
         setting.port,
         text(&state),
         text(&socket)
     );
     fs::write(&config, lines).unwrap();
+    // Built before the story begins.
+    load::maser_load();
     let truth = Truth::beginning_now();
-    let (antenna, end) = (AtomicBool::new(true), AtomicBool::new(false));
+    let (antenna, chapter, end) = (AtomicBool::new(true), Chapter::default(), AtomicBool::new(false));
     let server = setting.with(&["--config", text(&config)]).start();
     thread::scope(|scope| {
         let receiver = Receiver { truth, socket, antenna: &antenna, end: &end };
         scope.spawn(move || receiver.run());
-        let (address, asked_until) = (server.address(), &end);
+        let (address, chapter, asked_until) = (server.address(), &chapter, &end);
         let asking = scope.spawn(move || asker::ask(address, truth, asked_until));
-        let ended =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| story(&server, &antenna, truth)));
+        let running = scope.spawn(move || generator::ask(address, truth, chapter, asked_until));
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            story(&server, &antenna, chapter, truth)
+        }));
         end.store(true, Ordering::Relaxed);
-        let seen = asking.join().unwrap();
+        let (seen, runs) = (asking.join().unwrap(), running.join());
         if let Err(panicked) = ended {
             std::panic::resume_unwind(panicked);
         }
         judge(&seen, &server);
+        judge_runs(&runs.unwrap());
     });
 }
 
 /// Lock, loss, holdover, the budget spent, return.
-fn story(server: &Server, antenna: &AtomicBool, truth: Truth) {
+fn story(server: &Server, antenna: &AtomicBool, chapter: &Chapter, truth: Truth) {
     let locked = reaches(server, "locked", LOCK_LIMIT);
+    *chapter.lock().unwrap() = CHAPTERS[0];
     println!("locked: {locked:#}");
     assert_eq!((&locked["source"], &locked["stratum"]), (&"gps".into(), &1.into()));
     assert!(printed(server, "sources").contains("followed"), "{}", printed(server, "sources"));
@@ -128,13 +147,11 @@ fn story(server: &Server, antenna: &AtomicBool, truth: Truth) {
 
     // The shorter it was there, the less is known of the counter's frequency, and the sooner the budget is spent.
     thread::sleep(Duration::from_secs(12));
-    if let Some(error_ns) = chronyd::error_ns(server, truth) {
-        println!("chronyd finds {error_ns} ns");
-        assert!(error_ns.abs() <= WITHIN_NS, "chronyd is {error_ns} ns off");
-    }
+    chronyd_agrees(server, truth, "locked");
     antenna.store(false, Ordering::Relaxed);
     let before = tracking(server)["root_dispersion_s"].as_f64().unwrap();
     let holdover = reaches(server, "holdover", HOLDOVER_LIMIT);
+    *chapter.lock().unwrap() = CHAPTERS[1];
     println!("holdover: {holdover:#}");
     let after = holdover["root_dispersion_s"].as_f64().unwrap();
     assert!(after > before, "dispersion grows in holdover: {before} {after}");
@@ -143,6 +160,7 @@ fn story(server: &Server, antenna: &AtomicBool, truth: Truth) {
     assert!(told.contains("State           : holdover") && told.contains("Holdover left"), "{told}");
     assert!(printed(server, "sources").contains("unreachable"), "{}", printed(server, "sources"));
     assert!(printed(server, "status").contains("holdover"), "{}", printed(server, "status"));
+    chronyd_agrees(server, truth, "holdover");
 
     let spent = reaches(server, "unsynchronised", SPENT_LIMIT);
     println!("spent: {spent:#}");
@@ -155,9 +173,21 @@ fn story(server: &Server, antenna: &AtomicBool, truth: Truth) {
 
     antenna.store(true, Ordering::Relaxed);
     let back = reaches(server, "locked", LOCK_LIMIT);
+    *chapter.lock().unwrap() = CHAPTERS[2];
     println!("back: {back:#}");
     assert_eq!(back["unsynchronised_count"], 1);
     thread::sleep(Duration::from_secs(15));
+    chronyd_agrees(server, truth, "locked");
+}
+
+/// chronyd finds what is true, of a server that is in this state before and after it asked.
+fn chronyd_agrees(server: &Server, truth: Truth, state: &str) {
+    assert_eq!(tracking(server)["state"], state);
+    if let Some(error_ns) = chronyd::error_ns(server, truth) {
+        println!("chronyd finds {error_ns} ns in {state}");
+        assert!(error_ns.abs() <= WITHIN_NS, "chronyd is {error_ns} ns off");
+    }
+    assert_eq!(tracking(server)["state"], state, "{}", server.log());
 }
 
 fn judge(seen: &[Seen], server: &Server) {
@@ -167,6 +197,8 @@ fn judge(seen: &[Seen], server: &Server) {
     let receive = report("receive", synchronised.iter().map(|seen| seen.receive_error_ns).collect());
     let transmit = report("transmit", synchronised.iter().map(|seen| seen.transmit_error_ns).collect());
     assert!(receive <= WITHIN_NS, "99 % of receive timestamps are within {receive} ns");
+    let offset = report("offset", synchronised.iter().map(|seen| seen.offset_error_ns()).collect());
+    assert!(offset <= WITHIN_NS, "99 % of clients' offsets are within {offset} ns");
     // A transmit timestamp may be early when the server is preempted, but it is never late.
     let late = synchronised.iter().filter(|seen| seen.transmit_error_ns > WITHIN_NS).count();
     assert!(late * 100 <= synchronised.len(), "{late} of {} are late", synchronised.len());
@@ -178,6 +210,22 @@ fn judge(seen: &[Seen], server: &Server) {
     for seen in &synchronised {
         assert_eq!((seen.reply.stratum, &seen.reply.reference_id), (1, b"GPS\0"));
     }
+}
+
+/// What maser-load found, in all and by the chapters of the story.
+fn judge_runs(runs: &[Run]) {
+    let moved_ns = runs.iter().map(|run| run.moved_ns).max().unwrap_or_default();
+    println!("{} runs of maser-load, in which true time moved at most {moved_ns} ns", runs.len());
+    for chapter in CHAPTERS {
+        let within = runs.iter().filter(|run| run.chapter == chapter);
+        let errors: Vec<_> = within.filter_map(|run| run.error_ns).collect();
+        assert!(errors.len() >= RUNS_MIN_EACH, "{chapter}: {} runs", errors.len());
+        report(&format!("maser-load, {chapter}"), errors);
+    }
+    let errors: Vec<_> = runs.iter().filter_map(|run| run.error_ns).collect();
+    assert!(errors.len() >= RUNS_MIN && errors.len() < runs.len(), "{} of {}", errors.len(), runs.len());
+    let within = report("maser-load", errors);
+    assert!(within <= WITHIN_NS, "99 % of what maser-load measures is within {within} ns");
 }
 
 #[test]

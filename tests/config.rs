@@ -201,6 +201,8 @@ fn every_key_of_the_sources_reaches_the_configuration() {
 /// What no example has, every value away from its default.
 const ODD: &str = "
 [server]
+port = 'af-xdp'
+interface = ['eth0', 'ens1f0np0']
 workers = 3
 [status]
 socket = '/a\"b\\c'
@@ -246,6 +248,8 @@ length = '90 min'
 #[test]
 fn odd_values_reach_the_configuration() {
     let config = config::parse(ODD).unwrap();
+    assert_eq!(config.server.port, PortChoice::AfXdp);
+    assert_eq!(config.server.interfaces, ["eth0", "ens1f0np0"]);
     let [nmea, pps, ntp, socket, shm, machine] = config.sources.as_slice() else { panic!("{config}") };
     let SourceKind::Nmea(serial) = &nmea.kind else { panic!("{config}") };
     assert_eq!((serial.baud, serial.delay.map(Span::as_nanos)), (Some(4_800), Some(120_500_000)));
@@ -316,6 +320,7 @@ fn the_command_line_overrides_the_file() {
     let overrides = Overrides {
         listen: vec![address],
         port: Some(PortChoice::IoUring),
+        interfaces: Vec::new(),
         workers: Some("1".parse().unwrap()),
         idle: Some(Idle::Block),
         status_socket: Some("here.sock".into()),

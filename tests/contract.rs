@@ -6,25 +6,41 @@
 
 #[path = "../core/tests/corpus/mod.rs"]
 mod corpus;
+#[path = "contract/kernel.rs"]
+mod kernel;
+#[allow(dead_code, reason = "frames are made with a part of it")]
+#[path = "../core/tests/oracle/mod.rs"]
+mod oracle;
+#[allow(dead_code, unused_imports, reason = "of the peers' rig only how a test is left out is used here")]
+mod peers;
+#[path = "contract/splits.rs"]
+mod splits;
+#[path = "contract/start.rs"]
+mod start;
 mod support;
+#[path = "contract/wire.rs"]
+mod wire;
 
 use maser::config::Idle;
-use maser::count::Counts;
+use maser::count::{Counts, Event};
 use maser::port::Port;
 use maser::worker::{Smearing, Worker};
 use maser_core::snapshot::{Growth, Snapshot};
 use maser_core::time::{Instant, Leap, LeapWindow, Line, NtpShort, NtpTimestamp, Smear, Span};
+use maser_sys::af_xdp::XskPort;
 use maser_sys::calibration;
 use maser_sys::counter::Counter;
 use maser_sys::mmsg::MmsgPort;
 use maser_sys::snapshot_cell::{Reader, snapshot_cell};
 use maser_sys::udp_socket::{SocketOptions, UdpSocket};
 use maser_sys::uring::UringPort;
+use maser_sys::xdp_program::{AttachMode, Reason, XdpReasons};
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, UdpSocket as Client};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as Client};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
+use wire::{SERVER_MAC, Steered, Wire, listeners};
 
 /// Octets 32 to 47 of a reply: receive and transmit. The reference time stands still with the snapshot.
 const TIMESTAMPS: std::ops::Range<usize> = 32..48;
@@ -77,35 +93,115 @@ enum Listener {
     Smearing,
 }
 
-/// Serves the golden requests through a port made by `open` on the worker's own thread.
-fn outcome<P: Port>(
-    address: SocketAddr,
-    asked: Listener,
-    open: impl FnOnce(Vec<UdpSocket>) -> P + Send,
-) -> Outcome {
+/// The way that packets take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    Socket,
+    Uring,
+    /// AF_XDP, with sockets beside it for what the program passes up.
+    Xdp(AttachMode),
+}
+
+/// What was left when a server had ended.
+struct Served<T> {
+    got: T,
+    /// What the worker over the kernel's own stack counted, and the one over AF_XDP.
+    counts: [Counts; 2],
+    /// What the program did, where there was one.
+    reasons: XdpReasons,
+}
+
+impl<T> Served<T> {
+    /// By both workers together.
+    fn drops(&self) -> BTreeMap<&'static str, u64> {
+        let mut sums = BTreeMap::new();
+        for (name, count) in self.counts.iter().flat_map(Counts::drops).filter(|(_, count)| *count > 0) {
+            *sums.entry(name).or_default() += count;
+        }
+        sums
+    }
+}
+
+/// Serves these addresses, of which the second smears, until `clients`, who are told where, are done.
+fn serve<T: Send>(
+    way: Way,
+    listen: [SocketAddr; 2],
+    clients: impl FnOnce([SocketAddr; 2]) -> T + Send,
+) -> Served<T> {
     let counter = calibration::choose(&[]).counter;
     let (_writer, reader): (_, Reader) = snapshot_cell(&still_snapshot(counter));
-    let sockets = [(); 2].map(|()| UdpSocket::open(address, SocketOptions::default()).unwrap());
-    let server = sockets[asked as usize].address();
+    let sockets = listen.map(|address| UdpSocket::open(address, SocketOptions::default()).unwrap());
+    let servers = sockets.each_ref().map(UdpSocket::address);
+    let (mut program, mut queues) = (None, Vec::new());
+    if let Way::Xdp(mode) = way {
+        let Steered { sockets, counts, program: attached } = Steered::new(mode, SERVER_MAC, &servers, 1);
+        (program, queues) = (Some((attached, counts)), sockets);
+    }
+    let (counts, stop) = ([Counts::default(), Counts::default()], AtomicBool::new(false));
+    let got = thread::scope(|scope| {
+        let mut workers = vec![scope.spawn(|| match way {
+            Way::Uring => {
+                work(UringPort::new(sockets.into(), 16).unwrap(), &reader, counter, &counts[0], &stop)
+            }
+            Way::Socket | Way::Xdp(_) => {
+                work(MmsgPort::new(sockets.into(), 16).unwrap(), &reader, counter, &counts[0], &stop);
+            }
+        })];
+        if program.is_some() {
+            workers.push(scope.spawn(|| {
+                work(XskPort::new(queues, 16).unwrap(), &reader, counter, &counts[1], &stop);
+            }));
+        }
+        let stopping = Stopping(&stop);
+        let got = clients(servers);
+        thread::sleep(SILENCE);
+        drop(stopping);
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        got
+    });
+    let reasons = program.map(|(_, counts)| counts.read()).unwrap_or_default();
+    Served { got, counts, reasons }
+}
+
+/// Stops the workers, also where the clients have failed.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A worker's life over a port that was made on its own thread.
+fn work(port: impl Port, reader: &Reader, counter: Counter, counts: &Counts, stop: &AtomicBool) {
     let smearing = Smearing { smear: Smear::over(Span::from_seconds(86_400)), first_socket: 1 };
-    let (counts, stop) = (Counts::default(), Arc::new(AtomicBool::new(false)));
-    std::thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            let port = open(sockets.into());
-            let worker = Worker::new(port, reader, counter, &counts, 16);
-            worker.smearing(Some(smearing)).run(Idle::Block, &stop).unwrap();
-        });
-        let replies = cases().iter().map(|case| ask(server, &case.message, case.drop.is_none())).collect();
-        std::thread::sleep(SILENCE);
-        stop.store(true, Ordering::Relaxed);
-        worker.join().unwrap();
-        Outcome { replies, drops: counts.drops().filter(|(_, count)| *count > 0).collect() }
-    })
+    let worker = Worker::new(port, reader.clone(), counter, counts, 16);
+    worker.smearing(Some(smearing)).run(Idle::Block, stop).unwrap();
+    assert_eq!(counts.frames_missing(), 0, "a frame was lost");
+}
+
+/// Asks all golden requests of a server, on a host of its own if there is a wire.
+fn outcome(way: Way, listen: [SocketAddr; 2], asked: Listener, wire: Option<&Wire>) -> Outcome {
+    let ask_all = |servers: [SocketAddr; 2]| -> Vec<_> {
+        let server = servers[asked as usize];
+        cases().iter().map(|case| ask(server, &case.message, case.drop.is_none())).collect()
+    };
+    let served = match wire {
+        None => serve(way, listen, ask_all),
+        Some(wire) => wire.server.run(|| serve(way, listen, |servers| wire.client.run(|| ask_all(servers)))),
+    };
+    if let Way::Xdp(_) = way {
+        assert_eq!(served.reasons.of(Reason::Steered), cases().len() as u64, "{:?}", served.reasons);
+        assert_eq!(served.counts[0].of(Event::Batch), 0, "nothing came to the kernel's own stack");
+    }
+    Outcome { drops: served.drops().into_iter().collect(), replies: served.got }
 }
 
 /// Sends one request from a port of its own and gives the reply; where silence is expected it isn't waited for.
 fn ask(server: SocketAddr, message: &[u8], answered: bool) -> Option<Vec<u8>> {
-    let client = Client::bind((server.ip(), 0)).unwrap();
+    let anywhere: IpAddr =
+        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let client = Client::bind((anywhere, 0)).unwrap();
     client
         .set_read_timeout(Some(if answered { Duration::from_secs(2) } else { Duration::from_millis(5) }))
         .unwrap();
@@ -172,8 +268,8 @@ fn every_port_gives_the_same_replies() {
     for (address, asked) in
         ways.into_iter().flat_map(|way| [(way, Listener::Plain), (way, Listener::Smearing)])
     {
-        let socket = outcome(address, asked, |sockets| MmsgPort::new(sockets, 16).unwrap());
-        let uring = outcome(address, asked, |sockets| UringPort::new(sockets, 16).unwrap());
+        let socket = outcome(Way::Socket, [address; 2], asked, None);
+        let uring = outcome(Way::Uring, [address; 2], asked, None);
         let name = format!("{asked:?} at {address}");
         assert_as_the_corpus_says(&name, asked, &socket);
         assert_eq!(differences(&socket, &uring), Vec::<String>::new(), "socket and io-uring, {name}");
@@ -182,6 +278,28 @@ fn every_port_gives_the_same_replies() {
             "{name}: {answered} answered and {} silent cases are equal",
             socket.replies.len() - answered
         );
+    }
+}
+
+#[test]
+fn af_xdp_gives_the_same_replies_as_sockets() {
+    let Some(wire) = Wire::new("af_xdp_gives_the_same_replies_as_sockets", 1) else { return };
+    let addresses: [IpAddr; 2] = [wire::SERVER_V4.into(), wire::SERVER_V6.into()];
+    for (address, asked) in
+        addresses.into_iter().flat_map(|address| [(address, Listener::Plain), (address, Listener::Smearing)])
+    {
+        let name = format!("{asked:?} at {address}");
+        let socket = outcome(Way::Socket, listeners(address), asked, Some(&wire));
+        assert_as_the_corpus_says(&name, asked, &socket);
+        for mode in [AttachMode::Native, AttachMode::Generic] {
+            let xdp = outcome(Way::Xdp(mode), listeners(address), asked, Some(&wire));
+            assert_eq!(
+                differences(&socket, &xdp),
+                Vec::<String>::new(),
+                "sockets and AF_XDP, {mode:?}, {name}"
+            );
+        }
+        println!("{name}: {} cases are equal", socket.replies.len());
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::hosts::Placement;
 use crate::measure::{Sample, Step, best};
-use crate::servers::{CHRONYD, ECHO_WITH_STAMPS, SERVERS};
+use crate::servers::{CHRONYD, Entry, SERVERS};
 
 /// The loss that a server in service may have.
 const LOSS_MAX: f64 = 0.01;
@@ -34,6 +34,7 @@ pub(crate) struct Row {
     pub(crate) peak: Option<Figure>,
     /// In a round nothing higher was offered that was lost: the server can do more.
     pub(crate) at_least: bool,
+    /// To the bare echo that takes requests the same way.
     pub(crate) peak_to_echo: Option<Figure>,
     pub(crate) peak_to_chronyd: Option<Figure>,
     /// The highest answered rate of steps that lost no more than [`LOSS_MAX`].
@@ -44,7 +45,9 @@ pub(crate) struct Row {
     /// timestamp to the generator's kernel.
     pub(crate) there_ns: Option<Figure>,
     pub(crate) back_ns: Option<Figure>,
+    /// At half of the server's own peak, as what follows.
     pub(crate) offset_p50_ns: Option<Figure>,
+    pub(crate) offset_p50_to_chronyd: Option<Figure>,
     pub(crate) offset_p99_ns: Option<Figure>,
     pub(crate) receive_mean_ns: Option<Figure>,
     pub(crate) transmit_mean_ns: Option<Figure>,
@@ -56,10 +59,11 @@ pub(crate) struct Row {
 /// The rows of a placement, in the order of the servers.
 pub(crate) fn rows(samples: &[Sample], placement: Placement) -> Vec<Row> {
     let here: Vec<&Sample> = samples.iter().filter(|sample| sample.placement == placement.name()).collect();
-    SERVERS.iter().map(|server| row(&here, server.name)).collect()
+    SERVERS.iter().map(|entry| row(&here, entry)).collect()
 }
 
-fn row(here: &[&Sample], server: &'static str) -> Row {
+fn row(here: &[&Sample], entry: &Entry) -> Row {
+    let server = entry.name;
     let own: Vec<&Sample> = here.iter().copied().filter(|sample| sample.server == server).collect();
     let each =
         |value: &dyn Fn(&Sample) -> Option<f64>| Figure::of(own.iter().filter_map(|sample| value(sample)));
@@ -70,20 +74,24 @@ fn row(here: &[&Sample], server: &'static str) -> Row {
         })
     };
     let peak = |sample: &Sample| best(&sample.ladder).map(|step| step.rate_answered);
-    let p50 = |sample: &Sample| Some(float(sample.latency.latency_ns.p50)).filter(|nanos| *nanos > 0.0);
+    let p50 =
+        |sample: &Sample| Some(float(sample.latency.as_ref()?.latency_ns.p50)).filter(|nanos| *nanos > 0.0);
+    let way = |value: &dyn Fn(&Step) -> Option<f64>| each(&|sample| value(sample.latency.as_ref()?));
+    let offset_p50 = |sample: &Sample| Some(float(sample.accuracy.as_ref()?.offset_error_ns?.p50));
     let accuracy = |value: &dyn Fn(&Step) -> Option<f64>| each(&|sample| value(sample.accuracy.as_ref()?));
     Row {
         server,
         peak: each(&peak),
         at_least: own.iter().any(|sample| ends_at_its_peak(&sample.ladder)),
-        peak_to_echo: to(ECHO_WITH_STAMPS, &peak),
+        peak_to_echo: entry.echo().and_then(|echo| to(echo, &peak)),
         peak_to_chronyd: to(CHRONYD, &peak),
         kept: each(&|sample| kept(&sample.ladder)),
         p50_ns: each(&p50),
         p50_to_chronyd: to(CHRONYD, &p50),
-        there_ns: each(&|sample| Some(float(sample.latency.receive_error_ns?.p50))),
-        back_ns: each(&|sample| Some(float(sample.latency.transmit_error_ns?.p50))),
-        offset_p50_ns: accuracy(&|step| Some(float(step.offset_error_ns?.p50))),
+        there_ns: way(&|step| Some(float(step.receive_error_ns?.p50))),
+        back_ns: way(&|step| Some(float(step.transmit_error_ns?.p50))),
+        offset_p50_ns: each(&offset_p50),
+        offset_p50_to_chronyd: to(CHRONYD, &offset_p50),
         offset_p99_ns: accuracy(&|step| Some(float(step.offset_error_ns?.p99))),
         receive_mean_ns: accuracy(&|step| Some(step.receive_error_ns?.mean)),
         transmit_mean_ns: accuracy(&|step| Some(step.transmit_error_ns?.mean)),
@@ -105,15 +113,17 @@ fn kept(ladder: &[Step]) -> Option<f64> {
 }
 
 fn troubles(own: &[&Sample]) -> Vec<String> {
-    let steps = || {
-        own.iter().flat_map(|sample| sample.ladder.iter().chain([&sample.latency]).chain(&sample.accuracy))
-    };
+    let steps =
+        || own.iter().flat_map(|sample| sample.ladder.iter().chain(&sample.latency).chain(&sample.accuracy));
     let ladders = own.iter().flat_map(|sample| &sample.ladder);
     let left_out = ladders.map(|step| u64::from(!step.is_on_schedule())).sum();
     let counts = [
         ("invalid replies", steps().map(|step| step.invalid).sum::<u64>()),
         ("replies that the generator was too slow to see", steps().map(|step| step.unseen).sum()),
-        ("requests lost at 10,000/s", own.iter().map(|sample| sample.latency.lost).sum()),
+        (
+            "requests lost at 10,000/s",
+            own.iter().flat_map(|sample| &sample.latency).map(|step| step.lost).sum(),
+        ),
         ("steps left out, in which the generator fell behind", left_out),
     ];
     counts
@@ -136,6 +146,8 @@ pub(crate) struct Verdict {
 pub(crate) enum Limit {
     AtLeast(f64),
     AtMost(f64),
+    /// Any: it is told.
+    Told,
 }
 
 impl Verdict {
@@ -144,6 +156,7 @@ impl Verdict {
         self.ratio.is_some_and(|ratio| match self.limit {
             Limit::AtLeast(limit) => ratio.median >= limit,
             Limit::AtMost(limit) => ratio.median <= limit,
+            Limit::Told => true,
         })
     }
 }
@@ -151,9 +164,18 @@ impl Verdict {
 /// What the servers of this project have to reach.
 pub(crate) fn verdicts(rows: &[Row]) -> Vec<Verdict> {
     const PEAK_TO_ECHO: &str = "peak / bare echo with stamps";
+    const PEAK_TO_XDP_ECHO: &str = "peak / bare AF_XDP echo";
     const PEAK_TO_CHRONYD: &str = "peak / chronyd";
     const P50_TO_CHRONYD: &str = "p50 at 10,000/s / chronyd";
+    const OFFSET_TO_CHRONYD: &str = "offset at half of peak / chronyd";
     let limits = [
+        ("maser af-xdp", PEAK_TO_XDP_ECHO, Limit::AtLeast(0.9)),
+        ("maser af-xdp", PEAK_TO_CHRONYD, Limit::AtLeast(3.5)),
+        ("maser af-xdp", OFFSET_TO_CHRONYD, Limit::Told),
+        ("maser af-xdp, generic", PEAK_TO_XDP_ECHO, Limit::Told),
+        ("maser af-xdp, generic", PEAK_TO_CHRONYD, Limit::AtLeast(2.5)),
+        ("maser af-xdp, generic", OFFSET_TO_CHRONYD, Limit::Told),
+        ("maser af-xdp, spinning", P50_TO_CHRONYD, Limit::AtMost(0.5)),
         ("maser socket", PEAK_TO_ECHO, Limit::AtLeast(0.9)),
         ("maser socket", PEAK_TO_CHRONYD, Limit::AtLeast(1.25)),
         ("maser io-uring", PEAK_TO_ECHO, Limit::AtLeast(0.8)),
@@ -166,8 +188,9 @@ pub(crate) fn verdicts(rows: &[Row]) -> Vec<Verdict> {
         .map(|(server, what, limit)| {
             let row = rows.iter().find(|row| row.server == server);
             let ratio = row.and_then(|row| match what {
-                PEAK_TO_ECHO => row.peak_to_echo,
+                PEAK_TO_ECHO | PEAK_TO_XDP_ECHO => row.peak_to_echo,
                 PEAK_TO_CHRONYD => row.peak_to_chronyd,
+                OFFSET_TO_CHRONYD => row.offset_p50_to_chronyd,
                 _ => row.p50_to_chronyd,
             });
             Verdict { server, what, limit, ratio }

@@ -18,7 +18,7 @@ use crate::host::{self, Server, ip, on_host, remove_leftovers, run};
 
 /// Where the server answers (RFC 5737).
 pub(crate) const SERVER: &str = "192.0.2.1";
-const GENERATOR: &str = "192.0.2.2";
+pub(crate) const GENERATOR: &str = "192.0.2.2";
 /// The network that the clients' addresses are from (RFC 2544).
 pub(crate) const CLIENTS: &str = "198.18.0.0/16";
 
@@ -36,6 +36,9 @@ const REPLY_PRIORITY: &str = "50";
 const MODERATION_NS: u32 = 50_000;
 /// And for so many times without any before the next one has to wake the thread again.
 const MODERATION_POLLS: u32 = 100;
+/// Ethernet's, and one whose packets don't fit the page that a driver gives an XDP program.
+const MTU: u32 = 1500;
+const MTU_TOO_LARGE: u32 = 9000;
 /// A NAPI thread appears after its interface is told to have one.
 const THREAD_TRIES_MAX: u32 = 50;
 
@@ -63,6 +66,24 @@ impl Placement {
         match self {
             Self::ServerCore => "on the server's core",
             Self::GeneratorCore => "on the generator's",
+        }
+    }
+}
+
+/// Where an XDP program runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    /// In the driver.
+    Native,
+    /// Behind it.
+    Generic,
+}
+
+impl Mode {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
         }
     }
 }
@@ -96,13 +117,28 @@ pub(crate) struct Hosts {
 impl Hosts {
     /// Makes the hosts, or says why this machine or this user can't.
     pub(crate) fn new(placement: Placement) -> Result<Self, String> {
+        let mut hosts = Self::with(placement, u8::from(placement == Placement::GeneratorCore))?;
+        hosts.connect(1)?;
+        hosts.place()?;
+        Ok(hosts)
+    }
+
+    /// Hosts with so many queues an end, whose receive work runs wherever it is sent from: for who gets what, not for
+    /// how fast. The clients' network is the generator's own.
+    pub(crate) fn with_queues(queues: u32) -> Result<Self, String> {
+        let hosts = Self::with(Placement::GeneratorCore, 2)?;
+        hosts.connect(queues)?;
+        ip(&format!("-n {} route add local {CLIENTS} dev lo", hosts.generator))?;
+        Ok(hosts)
+    }
+
+    fn with(placement: Placement, digit: u8) -> Result<Self, String> {
         remove_leftovers(NAME_PREFIX)?;
         let process = std::process::id();
-        let digit = u8::from(placement == Placement::GeneratorCore);
         let name = format!("{NAME_PREFIX}{process}-{digit}");
         // Threads of the kernel are found by the name of their interface, which must be unique and short.
         let interface = format!("mg{process}{digit}");
-        let mut hosts = Self {
+        let hosts = Self {
             placement,
             server: format!("{name}-server"),
             generator: format!("{name}-generator"),
@@ -112,15 +148,14 @@ impl Hosts {
             receiver: None,
         };
         fs::create_dir_all(&hosts.directory).map_err(|error| error.to_string())?;
-        hosts.connect()?;
         Ok(hosts)
     }
 
-    fn connect(&mut self) -> Result<(), String> {
-        let Self { server, generator, interface: generator_end, server_interface: server_end, .. } = &*self;
+    fn connect(&self, queues: u32) -> Result<(), String> {
+        let Self { server, generator, interface: generator_end, server_interface: server_end, .. } = self;
         ip(&format!("netns add {server}"))?;
         ip(&format!("netns add {generator}"))?;
-        let queues = "numtxqueues 1 numrxqueues 1";
+        let queues = format!("numtxqueues {queues} numrxqueues {queues}");
         ip(&format!(
             "-n {server} link add {server_end} {queues} type veth peer name {generator_end} {queues} netns {generator}"
         ))?;
@@ -141,10 +176,14 @@ impl Hosts {
                 "-n {host} neigh replace {peer} lladdr 02:00:00:00:00:{mac} nud permanent dev {end}"
             ))?;
         }
-        ip(&format!("-n {server} route add {CLIENTS} via {GENERATOR}"))?;
+        ip(&format!("-n {server} route add {CLIENTS} via {GENERATOR}")).map(drop)
+    }
+
+    /// Puts the receive work of both ends where the placement says.
+    fn place(&mut self) -> Result<(), String> {
         self.place_reply_thread()?;
         if self.placement == Placement::ServerCore {
-            let requests = thread_of(server, server_end)?;
+            let requests = thread_of(&self.server, &self.server_interface)?;
             run(Command::new("taskset").args(["-pc", SERVER_CORE, &requests.to_string()]))?;
             // As the server itself, so that they share the core evenly.
             run(Command::new("renice").args(["-n", NICE, "-p", &requests.to_string()]))?;
@@ -167,6 +206,20 @@ impl Hosts {
         if how != Replies::Direct { self.place_reply_thread() } else { Ok(()) }
     }
 
+    /// Has the server's interface take XDP programs in its driver, or refuse them there: a veth does when its peer may send
+    /// what its driver couldn't pass to one.
+    pub(crate) fn allow_native(&self, is_allowed: bool) -> Result<(), String> {
+        let octets = if is_allowed { MTU } else { MTU_TOO_LARGE };
+        ip(&format!("-n {} link set {} mtu {octets}", self.generator, self.interface)).map(drop)
+    }
+
+    /// Where the program on the server's interface runs, if there is one.
+    pub(crate) fn mode(&self) -> Result<Option<Mode>, String> {
+        let shown = ip(&format!("-n {} link show dev {}", self.server, self.server_interface))?;
+        let is = |word: &str| shown.split_whitespace().any(|shown| shown == word);
+        Ok(if is("xdp") { Some(Mode::Native) } else { is("xdpgeneric").then_some(Mode::Generic) })
+    }
+
     /// The thread that takes the replies is new each time that its interface is told to have one.
     fn place_reply_thread(&self) -> Result<(), String> {
         let replies = thread_of(&self.generator, &self.interface)?;
@@ -182,6 +235,16 @@ impl Hosts {
     /// Starts a server on its core.
     pub(crate) fn serve(&self, command: &[&str]) -> Result<Server, String> {
         Server::start(&self.server, &pinned(SERVER_CORE, command), self.directory.join("server.log"))
+    }
+
+    /// Starts a server that places its threads itself.
+    pub(crate) fn serve_unpinned(&self, command: &[&str]) -> Result<Server, String> {
+        Server::start(&self.server, command, self.directory.join("server.log"))
+    }
+
+    /// What a short command on the server's host prints.
+    pub(crate) fn on_server(&self, command: &[&str]) -> Result<String, String> {
+        run(&mut on_host(&self.server, command))
     }
 
     /// Runs a command on the generator's core to its end, or kills it.
@@ -227,9 +290,11 @@ impl Hosts {
         Ok((received, counter(&self.generator, &self.interface, "tx_dropped")?))
     }
 
-    /// Nanoseconds that a server's threads, and the thread that receives for it, have had of a core.
+    /// Nanoseconds that the threads of a server's processes, and the thread that receives for it, have had of a core.
     pub(crate) fn busy_ns(&self, server: &Server) -> u64 {
-        let tasks = fs::read_dir(format!("/proc/{}/task", server.id())).into_iter().flatten().flatten();
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let own = processes.filter(|process| session_of(&process.path()) == Some(server.id()));
+        let tasks = own.flat_map(|process| fs::read_dir(process.path().join("task"))).flatten().flatten();
         let of_server: u64 = tasks.map(|task| run_time_ns(&task.path())).sum();
         of_server + self.receiver.map_or(0, |thread| run_time_ns(&PathBuf::from(format!("/proc/{thread}"))))
     }
@@ -274,6 +339,14 @@ fn thread_of(host: &str, interface: &str) -> Result<u32, String> {
 
 fn in_namespace(host: &str, script: &str) -> Result<String, String> {
     run(Command::new("ip").args(["netns", "exec", host, "sh", "-c", script]))
+}
+
+/// The session of a process; a server's has the number of the process that was started ([`pinned`]), also where that
+/// has started others.
+fn session_of(process: &Path) -> Option<u32> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    // Behind the name, which may hold anything: state, parent, process group, session.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(3)?.parse().ok()
 }
 
 /// The first figure of `schedstat`; nothing of a thread that has ended.

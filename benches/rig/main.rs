@@ -1,8 +1,8 @@
 //! The rig that judges maser: bare echo servers, chronyd and maser's ports take turns at answering `maser-load`.
 //!
 //! `make bench` prepares, builds and runs it; `QUICK=1 make bench` in two minutes, with rougher figures that stay out of
-//! the tree; `ONLY=chronyd,socket` measures those whose names hold one of these words, `meter` among them. Each server answers on a core of its own over a veth pair ([`hosts`]) and is measured for its peak, its
-//! latency and the accuracy of its stamps ([`measure`]), in interleaved rounds; the generator is measured too ([`meter`]). The table is printed, the run goes to
+//! the tree; `ONLY=chronyd,socket` measures those whose names hold one of these words, `meter` and `queues` among them. Each server answers on a core of its own over a veth pair ([`hosts`]) and is measured for its peak, its
+//! latency and the accuracy of its stamps ([`measure`]), in interleaved rounds; the generator is measured too ([`meter`]), and who meets which worker where there are several queues ([`queues`]). The table is printed, the run goes to
 //! `docs/results`, and the figures of the README are rewritten ([`report`]). A ratio that is missed is told, and fails nothing.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its table is for the standard output")]
@@ -15,6 +15,7 @@ mod hosts;
 mod measure;
 mod meter;
 mod picture;
+mod queues;
 mod report;
 mod servers;
 mod table;
@@ -46,8 +47,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let seconds = if quick { 0.3 } else { 1.0 };
     let meter_rounds = if wanted("meter") { rounds } else { 0 };
     let meter = meter::measure(&programs, &Hosts::new(Placement::ServerCore)?, meter_rounds, seconds)?;
+    let queues = if wanted("queues") { queues::measure(&programs, seconds)? } else { Vec::new() };
     let surroundings = report::Surroundings::look(&programs, rounds, busy, begun)?;
-    report::publish(&samples, &meter, &surroundings, quick || only.is_some())?;
+    report::publish(&samples, &meter, &queues, &surroundings, quick || only.is_some())?;
     Ok(())
 }
 

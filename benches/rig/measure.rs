@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::figures::{ends_at_its_peak, float};
 use crate::host::Server;
 use crate::hosts::{CLIENTS, GENERATOR_CORE, Hosts, Replies, SERVER};
-use crate::servers::{Entry, Programs};
+use crate::servers::{Entry, Measured, Programs};
 
 /// Simulated clients, each with an address of its own.
 const CLIENTS_COUNT: &str = "10000";
@@ -41,9 +41,9 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    pub(crate) const FULL: Self = Self { search_s: 0.2, ladder_s: 0.5, single_s: 1.0, ladder: &LADDER };
+    pub(crate) const FULL: Self = Self { search_s: 0.15, ladder_s: 0.35, single_s: 0.8, ladder: &LADDER };
     pub(crate) const QUICK: Self =
-        Self { search_s: 0.15, ladder_s: 0.3, single_s: 0.6, ladder: &LADDER_QUICK };
+        Self { search_s: 0.1, ladder_s: 0.2, single_s: 0.4, ladder: &LADDER_QUICK };
 
     /// About how long a server takes; the overheads are those of the machine that the README's figures are from.
     pub(crate) fn sample_s(&self, entry: &Entry, is_first: bool) -> f64 {
@@ -53,10 +53,15 @@ impl Times {
         let steps = |count: usize, step_s: f64| -> f64 {
             PROCESS_S + (0..count).map(|_| step_s + STEP_S).sum::<f64>()
         };
-        let latency_s = START_AND_STOP_S + steps(1, self.single_s);
+        let latency_s = steps(1, self.single_s);
         let search_s = if is_first { steps(SEARCH.len(), self.search_s) } else { 0.0 };
-        let peak_s = steps(self.ladder.len(), self.ladder_s) + steps(1, self.single_s) + search_s;
-        if entry.peak { latency_s + peak_s } else { latency_s }
+        let peak_s = steps(self.ladder.len(), self.ladder_s) + search_s;
+        START_AND_STOP_S
+            + match entry.measured {
+                Measured::All => latency_s + peak_s + steps(1, self.single_s),
+                Measured::Latency => latency_s,
+                Measured::Peak => peak_s,
+            }
     }
 }
 
@@ -123,7 +128,8 @@ pub(crate) struct Sample {
     /// Around the peak, by rising rate.
     pub(crate) ladder: Vec<Step>,
     /// At [`LATENCY_RATE`].
-    pub(crate) latency: Step,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) latency: Option<Step>,
     /// At half of the peak; none of servers that tell no time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) accuracy: Option<Step>,
@@ -135,9 +141,10 @@ pub(crate) struct Sample {
 impl Sample {
     /// For a line of progress.
     pub(crate) fn in_short(&self) -> String {
-        let p50_us = float(self.latency.latency_ns.p50) / 1e3;
-        let peak = best(&self.ladder).map(|step| format!("peak {:.0} k/s, ", step.rate_answered / 1e3));
-        format!("{}p50 {p50_us:.0} µs", peak.unwrap_or_default())
+        let peak = best(&self.ladder).map(|step| format!("peak {:.0} k/s", step.rate_answered / 1e3));
+        let p50_us = |step: &Step| format!("p50 {:.0} µs", float(step.latency_ns.p50) / 1e3);
+        let parts: Vec<String> = peak.into_iter().chain(self.latency.as_ref().map(p50_us)).collect();
+        parts.join(", ")
     }
 }
 
@@ -160,15 +167,21 @@ impl Run<'_> {
             server: self.entry.name,
             round: self.round,
             ladder: Vec::new(),
-            latency: self.single(LATENCY_RATE, self.stamps(), Replies::Direct)?,
+            latency: None,
             accuracy: None,
             cpu_ns: None,
         };
-        if self.entry.peak {
+        let measured = self.entry.measured;
+        if measured != Measured::Peak {
+            sample.latency = Some(self.single(LATENCY_RATE, self.stamps(), Replies::Direct)?);
+        }
+        if measured != Measured::Latency {
             sample.ladder = match *peak {
                 Some(centre) => self.ladder_around(centre)?,
                 None => self.first_ladder(peak)?,
             };
+        }
+        if measured == Measured::All {
             self.at_half_of_peak(&server, &mut sample)?;
         }
         server.stop()?;

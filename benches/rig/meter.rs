@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::figures::Figure;
 use crate::hosts::{CLIENTS, GENERATOR_CORE, Hosts, SERVER};
-use crate::servers::Programs;
+use crate::servers::{Programs, words};
 
 const PORT: &str = "123";
 /// Requests wait for no reply here: the sink swallows them.
@@ -184,10 +184,6 @@ impl FarEnd {
         sink.wait_until_ready()?;
         Ok(Self { _echo: echo, _sink: sink })
     }
-}
-
-fn words(command: &[String]) -> Vec<&str> {
-    command.iter().map(String::as_str).collect()
 }
 
 /// `udp: 123 sent/s, …` or `touched: 123 made/s`.

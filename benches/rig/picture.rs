@@ -11,7 +11,8 @@ use crate::measure::Sample;
 use crate::servers::SERVERS;
 
 const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 485.0;
+const HEIGHT: f64 = 505.0;
+const LEGEND_LINE: f64 = 20.0;
 const PANEL: f64 = 400.0;
 const PANEL_HEIGHT: f64 = 320.0;
 const TOP: f64 = 84.0;
@@ -20,8 +21,8 @@ const LEFTS: [f64; 2] = [60.0, 530.0];
 const TICKS_MAX: f64 = 6.0;
 
 /// Told apart with any kind of colour vision; by the order of the servers.
-const COLOURS: [&str; 8] =
-    ["#8c959f", "#57606a", "#d1570a", "#0969da", "#0b8a5f", "#a23fa0", "#a87900", "#b3282d"];
+const COLOURS: [&str; 9] =
+    ["#57606a", "#a23fa0", "#8c959f", "#b3282d", "#d1570a", "#c0a98e", "#a87900", "#0969da", "#0b8a5f"];
 
 /// A server's line: its colour and its points, offered and answered in thousands a second.
 struct Line {
@@ -57,7 +58,7 @@ fn lines(samples: &[Sample], placement: Placement) -> Vec<Line> {
     let of = |server: &'static str| {
         samples.iter().filter(move |sample| sample.server == server && sample.placement == placement.name())
     };
-    let servers = SERVERS.iter().filter(|server| server.peak).zip(COLOURS);
+    let servers = SERVERS.iter().filter(|server| server.is_pictured()).zip(COLOURS);
     let line = |server: &'static str, colour| {
         let steps = of(server).map(|sample| sample.ladder.len()).min().unwrap_or(0);
         let point = |step: usize| {
@@ -132,9 +133,12 @@ fn panel(svg: &mut String, left: f64, title: &str, scale: &Scale, lines: &[Line]
 }
 
 fn legend(svg: &mut String, lines: &[Line]) {
-    let mut x = LEFTS[0];
-    let y = HEIGHT - 20.0;
+    let (mut x, mut y) = (LEFTS[0], HEIGHT - 2.0 * LEGEND_LINE);
     for Line { server, colour, .. } in lines {
+        let width = 52.0 + 7.0 * server.chars().map(|_| 1.0).sum::<f64>();
+        if x + width > WIDTH {
+            (x, y) = (LEFTS[0], y + LEGEND_LINE);
+        }
         // Writing to a string doesn't fail.
         let _ = writeln!(
             svg,
@@ -142,7 +146,7 @@ fn legend(svg: &mut String, lines: &[Line]) {
             y - 4.0,
             x + 28.0
         );
-        x += 52.0 + 7.0 * server.chars().map(|_| 1.0).sum::<f64>();
+        x += width;
     }
     let _ = writeln!(
         svg,

@@ -12,6 +12,7 @@ use crate::figures::{Row, rows, verdicts};
 use crate::hosts::Placement;
 use crate::measure::Sample;
 use crate::meter::{self, MeterSample};
+use crate::queues::{self, QueueSample};
 use crate::servers::Programs;
 use crate::{host, picture, table};
 
@@ -113,18 +114,19 @@ impl Surroundings {
 pub(crate) fn publish(
     samples: &[Sample],
     meter: &[MeterSample],
+    queues: &[QueueSample],
     surroundings: &Surroundings,
     quick: bool,
 ) -> Result<(), String> {
     let placements = Placement::ALL.map(|placement| (placement, rows(samples, placement)));
-    let figures = format!("{}\n{}", figures(&placements), meter::table(meter));
+    let figures = format!("{}\n{}\n{}", figures(&placements), meter::table(meter), queues::table(queues));
     println!("{}\n\n{figures}", surroundings.line());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = if quick { built()?.join("rig") } else { root.join("docs/results") };
     fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
     let name = format!("{}-rig", surroundings.date);
     let (raw, drawn) = (directory.join(format!("{name}.json")), directory.join(format!("{name}.svg")));
-    write(&raw, &json(samples, meter, surroundings)?)?;
+    write(&raw, &json(samples, meter, queues, surroundings)?)?;
     write(&drawn, &picture::svg(samples, "Answered of what was offered, one server core"))?;
     println!("the run: {}\nthe picture: {}", raw.display(), drawn.display());
     if quick {
@@ -190,14 +192,20 @@ fn ways(placements: &[(Placement, Vec<Row>)]) -> String {
 }
 
 /// One sample a line, so that runs can be told apart by `diff`.
-fn json(samples: &[Sample], meter: &[MeterSample], surroundings: &Surroundings) -> Result<String, String> {
+fn json(
+    samples: &[Sample],
+    meter: &[MeterSample],
+    queues: &[QueueSample],
+    surroundings: &Surroundings,
+) -> Result<String, String> {
     let line = |value: Result<String, serde_json::Error>| value.map_err(|error| error.to_string());
     let samples: Vec<String> =
         samples.iter().map(|sample| line(serde_json::to_string(sample))).collect::<Result<_, _>>()?;
     let surroundings = line(serde_json::to_string(surroundings))?;
     let meter = line(serde_json::to_string(meter))?;
+    let queues = line(serde_json::to_string(queues))?;
     Ok(format!(
-        "{{\"surroundings\": {surroundings},\n\"meter\": {meter},\n\"samples\": [\n{}\n]}}\n",
+        "{{\"surroundings\": {surroundings},\n\"meter\": {meter},\n\"queues\": {queues},\n\"samples\": [\n{}\n]}}\n",
         samples.join(",\n")
     ))
 }

@@ -6,15 +6,25 @@ use std::thread;
 use std::time::Duration;
 
 use crate::host::Server;
-use crate::hosts::{Hosts, SERVER};
+use crate::hosts::{GENERATOR, Hosts, Mode, SERVER};
 
 /// A server of the table.
 pub(crate) struct Entry {
     /// Its row in the table; also the key in the raw results.
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-    /// Its highest rate is looked for; without, only the latency is measured.
-    pub(crate) peak: bool,
+    pub(crate) measured: Measured,
+}
+
+/// What is measured of a server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Measured {
+    /// Its highest rate, latency and accuracy.
+    All,
+    /// Its latency alone.
+    Latency,
+    /// Its highest rate alone.
+    Peak,
 }
 
 /// How a server is started.
@@ -22,32 +32,77 @@ pub(crate) struct Entry {
 pub(crate) enum Kind {
     /// The example `echo` of `maser-sys`, with its word; replies are echoes.
     Echo(&'static str),
+    /// The example `xdp_echo`: one AF_XDP socket.
+    XdpEcho(Mode),
+    /// The example `reflect`, which turns requests round inside the driver: the limit of the rig. Its latency isn't the rig's:
+    /// without a program on the generator's end a reply waits for the next socket buffer.
+    Reflector,
     Chronyd,
     /// `maser serve` with a packet port and what it does when idle.
     Maser {
         port: &'static str,
         idle: &'static str,
     },
+    /// `maser serve` with AF_XDP on the server's interface, in copy mode.
+    MaserXdp {
+        mode: Mode,
+        idle: &'static str,
+    },
 }
 
-/// In the order in which they take turns. The first two and chronyd are what the others are compared with.
+/// In the order in which they take turns. Those without time, and chronyd, are what the others are compared with.
 pub(crate) const SERVERS: &[Entry] = &[
-    Entry { name: "bare echo", kind: Kind::Echo("plain"), peak: true },
-    Entry { name: ECHO_WITH_STAMPS, kind: Kind::Echo("stamps"), peak: true },
-    Entry { name: CHRONYD, kind: Kind::Chronyd, peak: true },
-    Entry { name: "maser socket", kind: Kind::Maser { port: "socket", idle: "block" }, peak: true },
-    Entry { name: "maser io-uring", kind: Kind::Maser { port: "io-uring", idle: "block" }, peak: true },
-    Entry { name: "maser socket, spinning", kind: Kind::Maser { port: "socket", idle: "spin" }, peak: false },
+    Entry { name: "XDP_TX reflector", kind: Kind::Reflector, measured: Measured::Peak },
+    Entry { name: XDP_ECHO, kind: Kind::XdpEcho(Mode::Native), measured: Measured::All },
+    Entry {
+        name: "maser af-xdp",
+        kind: Kind::MaserXdp { mode: Mode::Native, idle: "block" },
+        measured: Measured::All,
+    },
+    Entry { name: XDP_ECHO_GENERIC, kind: Kind::XdpEcho(Mode::Generic), measured: Measured::Peak },
+    Entry {
+        name: "maser af-xdp, generic",
+        kind: Kind::MaserXdp { mode: Mode::Generic, idle: "block" },
+        measured: Measured::All,
+    },
+    Entry { name: CHRONYD, kind: Kind::Chronyd, measured: Measured::All },
+    Entry { name: "bare echo", kind: Kind::Echo("plain"), measured: Measured::All },
+    Entry { name: ECHO_WITH_STAMPS, kind: Kind::Echo("stamps"), measured: Measured::All },
+    Entry {
+        name: "maser socket",
+        kind: Kind::Maser { port: "socket", idle: "block" },
+        measured: Measured::All,
+    },
+    Entry {
+        name: "maser io-uring",
+        kind: Kind::Maser { port: "io-uring", idle: "block" },
+        measured: Measured::All,
+    },
+    Entry {
+        name: "maser socket, spinning",
+        kind: Kind::Maser { port: "socket", idle: "spin" },
+        measured: Measured::Latency,
+    },
     Entry {
         name: "maser io-uring, spinning",
         kind: Kind::Maser { port: "io-uring", idle: "spin" },
-        peak: false,
+        measured: Measured::Latency,
+    },
+    Entry {
+        name: "maser af-xdp, spinning",
+        kind: Kind::MaserXdp { mode: Mode::Native, idle: "spin" },
+        measured: Measured::Latency,
     },
 ];
 
+pub(crate) const XDP_ECHO: &str = "bare AF_XDP echo";
+pub(crate) const XDP_ECHO_GENERIC: &str = "bare AF_XDP echo, generic";
 pub(crate) const ECHO_WITH_STAMPS: &str = "bare echo, stamps";
 pub(crate) const CHRONYD: &str = "chronyd";
 
+/// The cores of a server with one worker.
+const ONE: &str = "0-0";
+const STATUS_SOCKET: &str = "status.sock";
 /// Replies are refused connections until a server is there.
 const BOUND_TRIES_MAX: u32 = 500;
 /// What a server does once after its start is over by then.
@@ -77,7 +132,8 @@ impl Programs {
                 .join("peers/chrony/usr/sbin/chronyd"),
             maser,
         };
-        let examples = ["blast", "live_blast", "sink"].map(|name| programs.echo.with_file_name(name));
+        let examples = ["blast", "live_blast", "sink", "reflect", "xdp_echo"]
+            .map(|name| programs.echo.with_file_name(name));
         let others = [&programs.maser, &programs.echo, &programs.chronyd, &programs.generator];
         for program in others.into_iter().chain(&examples) {
             if !program.exists() {
@@ -95,6 +151,12 @@ impl Programs {
         text(&self.echo.with_file_name(name))
     }
 
+    /// `maser status` of the server that [`maser`] starts.
+    pub(crate) fn status(&self, hosts: &Hosts) -> Vec<String> {
+        let socket = text(&hosts.directory().join(STATUS_SOCKET));
+        [&*text(&self.maser), "status", "--json", "--status-socket", &socket].map(str::to_owned).to_vec()
+    }
+
     /// What `chronyd --version` says of itself.
     pub(crate) fn chronyd_version(&self) -> Result<String, String> {
         let said = crate::host::run(std::process::Command::new(&self.chronyd).arg("--version"))?;
@@ -105,7 +167,33 @@ impl Programs {
 impl Entry {
     /// Replies are the requests, not NTP's.
     pub(crate) const fn is_echo(&self) -> bool {
-        matches!(self.kind, Kind::Echo(_))
+        matches!(self.kind, Kind::Echo(_) | Kind::XdpEcho(_) | Kind::Reflector)
+    }
+
+    /// The bare echo that its peak is compared with: the one that takes requests the same way, if there is one.
+    pub(crate) const fn echo(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::XdpEcho(Mode::Native) | Kind::MaserXdp { mode: Mode::Native, .. } => Some(XDP_ECHO),
+            Kind::XdpEcho(Mode::Generic) | Kind::MaserXdp { mode: Mode::Generic, .. } => {
+                Some(XDP_ECHO_GENERIC)
+            }
+            Kind::Echo(_) | Kind::Chronyd | Kind::Maser { .. } => Some(ECHO_WITH_STAMPS),
+            Kind::Reflector => None,
+        }
+    }
+
+    /// Its line is in the picture; the reflector's would leave the others no room.
+    pub(crate) fn is_pictured(&self) -> bool {
+        self.measured != Measured::Latency && self.kind != Kind::Reflector
+    }
+
+    /// Where its program takes requests from the interface.
+    const fn mode(&self) -> Option<Mode> {
+        match self.kind {
+            Kind::XdpEcho(mode) | Kind::MaserXdp { mode, .. } => Some(mode),
+            Kind::Reflector => Some(Mode::Native),
+            Kind::Echo(_) | Kind::Chronyd | Kind::Maser { .. } => None,
+        }
     }
 
     /// Starts it and waits until it answers.
@@ -113,38 +201,67 @@ impl Entry {
     /// All listen at the same one address. chronyd is as its package ships it, the client log on, but that it has no
     /// command port and leaves the clock alone.
     pub(crate) fn start(&self, programs: &Programs, hosts: &Hosts) -> Result<Server, String> {
-        let listen = format!("{SERVER}:123");
-        let command: Vec<String> = match self.kind {
-            Kind::Echo(word) => vec![text(&programs.echo), word.to_owned(), listen],
-            Kind::Chronyd => {
-                let configuration = hosts.directory().join("chrony.conf");
-                let pidfile = hosts.directory().join("chronyd.pid");
-                let lines = format!(
-                    "local stratum 1\nallow\nport 123\nbindaddress {SERVER}\ncmdport 0\nbindcmdaddress /\npidfile {}\n",
-                    text(&pidfile)
-                );
-                fs::write(&configuration, lines).map_err(|error| error.to_string())?;
-                let options = ["-x", "-d", "-4", "-u", "root", "-f"].map(str::to_owned);
-                [vec![text(&programs.chronyd)], options.to_vec(), vec![text(&configuration)]].concat()
-            }
-            Kind::Maser { port, idle } => {
-                let socket = text(&hosts.directory().join("status.sock"));
-                let options =
-                    ["--port", port, "--idle", idle, "--workers", "0-0", "--status-socket", &socket];
-                let options = options.map(str::to_owned).to_vec();
-                [vec![text(&programs.maser), "serve".to_owned(), "--listen".to_owned(), listen], options]
-                    .concat()
-            }
-        };
-        let server = hosts.serve(&command.iter().map(String::as_str).collect::<Vec<_>>())?;
+        hosts.allow_native(self.mode() != Some(Mode::Generic))?;
+        let server = hosts.serve(&words(&self.command(programs, hosts)?))?;
         if self.kind == Kind::Chronyd {
             wait_until_bound(&server)?
         } else {
             server.wait_until_ready()?
         }
         thread::sleep(SETTLE);
+        let mode = hosts.mode()?;
+        if mode != self.mode() {
+            return Err(format!(
+                "its XDP program is {mode:?}, not {:?}; it said:\n{}",
+                self.mode(),
+                server.errors()
+            ));
+        }
         Ok(server)
     }
+
+    fn command(&self, programs: &Programs, hosts: &Hosts) -> Result<Vec<String>, String> {
+        let listen = format!("{SERVER}:123");
+        let interface = &*hosts.server_interface;
+        let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        Ok(match self.kind {
+            Kind::Echo(word) => own(&[&programs.example("echo"), word, &listen]),
+            Kind::XdpEcho(mode) => own(&[&programs.example("xdp_echo"), mode.word(), interface, &listen]),
+            Kind::Reflector => own(&[&programs.example("reflect"), interface, "123", GENERATOR]),
+            Kind::Chronyd => chronyd(programs, hosts)?,
+            Kind::Maser { port, idle } => maser(programs, hosts, ONE, &["--port", port, "--idle", idle]),
+            Kind::MaserXdp { idle, .. } => maser_xdp(programs, hosts, ONE, idle),
+        })
+    }
+}
+
+fn chronyd(programs: &Programs, hosts: &Hosts) -> Result<Vec<String>, String> {
+    let configuration = hosts.directory().join("chrony.conf");
+    let pidfile = hosts.directory().join("chronyd.pid");
+    let lines = format!(
+        "local stratum 1\nallow\nport 123\nbindaddress {SERVER}\ncmdport 0\nbindcmdaddress /\npidfile {}\n",
+        text(&pidfile)
+    );
+    fs::write(&configuration, lines).map_err(|error| error.to_string())?;
+    let options = ["-x", "-d", "-4", "-u", "root", "-f"].map(str::to_owned);
+    Ok([vec![text(&programs.chronyd)], options.to_vec(), vec![text(&configuration)]].concat())
+}
+
+/// `maser serve` with AF_XDP on the server's interface and workers on these cores.
+pub(crate) fn maser_xdp(programs: &Programs, hosts: &Hosts, cores: &str, idle: &str) -> Vec<String> {
+    let way = ["--port", "af-xdp", "--interface", &hosts.server_interface, "--idle", idle];
+    maser(programs, hosts, cores, &way)
+}
+
+fn maser(programs: &Programs, hosts: &Hosts, cores: &str, way: &[&str]) -> Vec<String> {
+    let (program, listen) = (text(&programs.maser), format!("{SERVER}:123"));
+    let socket = text(&hosts.directory().join(STATUS_SOCKET));
+    let common = [&program, "serve", "--listen", &listen, "--workers", cores, "--status-socket", &socket];
+    [&common, way].concat().into_iter().map(str::to_owned).collect()
+}
+
+pub(crate) fn words(command: &[String]) -> Vec<&str> {
+    command.iter().map(String::as_str).collect()
 }
 
 /// Waits until a socket of the server's host has port 123; chronyd says nothing when it is ready.

@@ -19,7 +19,7 @@ const HEADER: [&str; 10] = [
 /// What the columns are.
 pub(crate) const LEGEND: &str = "\
 One server core answers 10,000 client addresses over a veth pair. **peak**: the highest rate of answers, thousands a
-second, beside that of the bare echo with stamps and of chronyd; **≤ 1 %**: the highest with no more than 1 % lost;
+second, beside that of the bare echo that takes requests the same way (with stamps; AF_XDP's own) and of chronyd; **≤ 1 %**: the highest with no more than 1 % lost;
 **p50**: the median latency at 10,000 requests a second, replies taken within the server's call; **offset**: p50 / p99
 of the error of the offset that a client computes, at half of the server's own peak, and the means of what its receive stamps are late and its transmit
 stamps are early, the way included; **CPU**: of the server's core for an answer, there. The requests' softirq runs on the server's core
@@ -101,9 +101,14 @@ pub(crate) fn verdict(verdict: &Verdict) -> String {
         format!("{median:.2} ({min:.2}–{max:.2})")
     });
     let limit = match verdict.limit {
-        Limit::AtLeast(limit) => format!("≥ {limit}"),
-        Limit::AtMost(limit) => format!("≤ {limit}"),
+        Limit::AtLeast(limit) => format!(", wanted ≥ {limit}"),
+        Limit::AtMost(limit) => format!(", wanted ≤ {limit}"),
+        Limit::Told => String::new(),
     };
-    let result = if verdict.is_met() { "met" } else { "MISSED" };
-    format!("{result:<6}  {:<24}  {:<30}  {measured}, wanted {limit}", verdict.server, verdict.what)
+    let result = match verdict.limit {
+        Limit::Told => "told",
+        Limit::AtLeast(_) | Limit::AtMost(_) if verdict.is_met() => "met",
+        Limit::AtLeast(_) | Limit::AtMost(_) => "MISSED",
+    };
+    format!("{result:<6}  {:<24}  {:<32}  {measured}{limit}", verdict.server, verdict.what)
 }

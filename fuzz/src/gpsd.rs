@@ -2,7 +2,7 @@
 //! accepted.
 
 use maser_core::discipline::LeapClaim;
-use maser_core::refclock::{GpsdFault, GpsdSample, SHM_LENGTH, SOCK_LENGTH, parse_shm, parse_sock};
+use maser_core::refclock::{GpsdFault, GpsdSample, SHM_LENGTH, SOCK_LENGTH, ShmMode, parse_shm, parse_sock};
 use maser_core::time::Span;
 
 use crate::accepted;
@@ -114,7 +114,7 @@ fn judge_shm(record: &[u8; SHM_LENGTH]) {
     assert_eq!(sample.receive_ns, long(24) * 1_000_000_000 + receive);
     assert_eq!((i64::from(sample.count), i64::from(claim(sample.leap))), (int(4), int(36)));
     assert_eq!(i64::from(sample.precision), int(40).clamp(-128, 127));
-    assert_eq!(sample.is_whole(sample.count.wrapping_add(1)), int(0) == 0, "mode 1 compares the counts");
+    assert_eq!(sample.mode == ShmMode::Plain, int(0) == 0, "mode 1 counts");
 }
 
 /// The number that a claim stands for in a record, where "none" means "not known".

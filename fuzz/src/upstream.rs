@@ -2,7 +2,9 @@
 
 use maser_core::snapshot::Growth;
 use maser_core::time::{BUILD_DATE, Rate, Span, Ticks};
-use maser_core::upstream::{Action, Association, Reception, Refusal, Settings, Stamps};
+use maser_core::upstream::{
+    Action, Association, OWN_REFERENCE_IDS_MAX, Reception, Refusal, Settings, Stamps,
+};
 
 use crate::accepted;
 
@@ -58,7 +60,7 @@ pub fn judge(control: u8, replies: &[u8]) {
         max_poll: 4,
         rate: Rate::NANOSECOND,
         growth: Growth::PHI,
-        own_reference_ids: [[0; 4]; 8],
+        own_reference_ids: [[0; 4]; OWN_REFERENCE_IDS_MAX],
     };
     let mut now = Ticks::from_bits(u64::from(control) << 56);
     let mut association = Association::new(settings, now);

@@ -41,9 +41,11 @@ impl fmt::Display for Config {
 
 impl Config {
     fn write_server(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Server { listen, public, port, workers, idle, batch, receive_buffer_octets } = &self.server;
+        let Server { listen, public, port, interfaces, workers, idle, batch, receive_buffer_octets } =
+            &self.server;
         writeln!(f, "[server]\nlisten = {}\npublic = {public}", addresses(listen))?;
-        writeln!(f, "port = \"{}\"", port.word())?;
+        let interfaces: Vec<String> = interfaces.iter().map(|name| quoted(name)).collect();
+        writeln!(f, "port = \"{}\"\ninterface = [{}]", port.word(), interfaces.join(", "))?;
         match workers {
             Workers::Auto => {}
             Workers::Count(number) => writeln!(f, "workers = {number}")?,

@@ -74,11 +74,27 @@ pub(super) const PORT: Key = Key {
     section: "server",
     types: &[],
     name: "port",
-    expected: "\"auto\", \"io-uring\" or \"socket\"",
+    expected: "\"auto\", \"af-xdp\", \"io-uring\" or \"socket\"",
     absent: Absent::Value(r#""auto""#),
     meaning: "How packets come in and go out. \"auto\" takes the best that this machine offers and says in the \
-              status which and why; asking for one by name makes its absence an error.",
+              status which and why; asking for one by name makes its absence an error. \"af-xdp\" is for the \
+              interfaces that are named in `interface`, past the kernel's network stack.",
 };
+
+pub(super) const INTERFACE: Key = Key {
+    section: "server",
+    types: &[],
+    name: "interface",
+    expected: "a list of interfaces' names, as [\"eth0\"]",
+    absent: Absent::Value("[]"),
+    meaning: "The network interfaces whose requests are taken from the driver (AF_XDP), at most 16; bonds name their \
+              members. Replies leave by the interface that the request came by and pass neither routing nor packet \
+              filters. It takes CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF, which only the keeper's process retains. With \
+              port = \"auto\" an interface that can't do it is served through sockets, and the status says why.",
+};
+
+/// What each element of [`INTERFACE`] is.
+pub(super) const INTERFACE_ELEMENT: &str = "the name of an interface, of 1 to 15 octets";
 
 pub(super) const WORKERS: Key = Key {
     section: "server",
@@ -160,8 +176,8 @@ pub(super) const LEAP_FILE: Key = Key {
     name: "leap_file",
     expected: "the absolute path of a leap-seconds.list",
     absent: Absent::Meaning("/usr/share/zoneinfo/leap-seconds.list if it exists"),
-    meaning: "The list of leap seconds as IERS and NIST publish it. Its hash and its expiry are checked; it is trusted \
-              above receivers, and these above upstream servers.",
+    meaning: "The list of leap seconds as IERS and NIST publish it. Its hash and its expiry are checked, and it is read \
+              again when it changes; it is trusted above receivers, and these above upstream servers.",
 };
 
 pub(super) const STATE: Key = Key {
@@ -222,6 +238,7 @@ pub const KEYS: &[&Key] = &[
     &LISTEN,
     &PUBLIC,
     &PORT,
+    &INTERFACE,
     &WORKERS,
     &IDLE,
     &BATCH,

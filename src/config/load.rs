@@ -82,6 +82,11 @@ impl std::error::Error for LoadError {}
 
 /// Reads and checks a configuration file.
 pub fn load(path: &Path) -> Result<Config, LoadError> {
+    check(path, &text(path)?)
+}
+
+/// Reads a configuration file.
+pub fn text(path: &Path) -> Result<String, LoadError> {
     let fail = |why| LoadError { path: path.to_owned(), why };
     let octets = read(path).map_err(|error| {
         let kind = error.kind();
@@ -95,7 +100,12 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
             Why::Unreadable(error)
         })
     })?;
-    from_octets(&octets).map_err(fail)
+    of_octets(octets).map_err(fail)
+}
+
+/// Checks the text of a configuration file, read before.
+pub fn check(path: &Path, text: &str) -> Result<Config, LoadError> {
+    parse(text).map_err(|problems| LoadError { path: path.to_owned(), why: Why::Invalid(problems) })
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -105,17 +115,15 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(octets)
 }
 
-fn from_octets(octets: &[u8]) -> Result<Config, Why> {
+fn of_octets(octets: Vec<u8>) -> Result<String, Why> {
     if octets.len() > CONFIG_OCTETS_MAX {
         return Err(Why::TooLong);
     }
-    match std::str::from_utf8(octets) {
-        Ok(text) => parse(text).map_err(Why::Invalid),
-        Err(error) => {
-            let valid = octets.get(..error.valid_up_to()).unwrap_or_default();
-            let (line, column) = position(&String::from_utf8_lossy(valid), valid.len());
-            let octet = octets.get(valid.len()).copied().unwrap_or_default();
-            Err(Why::NotUtf8 { line, column, octet })
-        }
-    }
+    String::from_utf8(octets).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let octets = error.as_bytes();
+        let (before, rest) = octets.split_at(valid);
+        let (line, column) = position(&String::from_utf8_lossy(before), valid);
+        Why::NotUtf8 { line, column, octet: rest.first().copied().unwrap_or_default() }
+    })
 }

@@ -26,13 +26,14 @@ use thiserror::Error;
 
 pub use address::Upstream;
 pub use keys::{Absent, KEYS, Key, SECTIONS};
-pub use load::{CONFIG_OCTETS_MAX, LoadError, load};
+pub use load::{CONFIG_OCTETS_MAX, LoadError, check, load, text};
 pub use parse::parse;
 pub use report::Problem;
 pub use source::{BAUDS, Edge, GpsdPlace, Serial, Source, SourceKind, SourceType};
 pub use value::{
-    AGREE_MIN_MAX, BATCH_MAX, CORE_MAX, Idle, LISTEN_MAX, ListenError, PortChoice, RECEIVE_BUFFER_OCTETS,
-    SOCKET_PATH_OCTETS_MAX, Stratum, WORKERS_AUTO_MAX, WORKERS_MAX, Word, Workers, WorkersError, listen,
+    AGREE_MIN_MAX, BATCH_MAX, CORE_MAX, INTERFACE_OCTETS_MAX, INTERFACES_MAX, Idle, InterfaceError,
+    LISTEN_MAX, ListenError, PortChoice, RECEIVE_BUFFER_OCTETS, SOCKET_PATH_OCTETS_MAX, Stratum,
+    WORKERS_AUTO_MAX, WORKERS_MAX, WayError, Word, Workers, WorkersError, interface, listen,
 };
 
 /// Everything that can be configured.
@@ -61,6 +62,8 @@ pub struct Server {
     pub public: bool,
     /// How packets come in and go out.
     pub port: PortChoice,
+    /// The interfaces whose requests are taken from the driver: none twice, at most [`INTERFACES_MAX`].
+    pub interfaces: Vec<String>,
     /// By how many workers, on which cores.
     pub workers: Workers,
     /// What they do when no packet waits.
@@ -141,6 +144,7 @@ impl Default for Server {
             listen: vec![(Ipv4Addr::LOCALHOST, PORT).into(), (Ipv6Addr::LOCALHOST, PORT).into()],
             public: false,
             port: PortChoice::default(),
+            interfaces: Vec::new(),
             workers: Workers::default(),
             idle: Idle::default(),
             batch: BATCH,
@@ -173,7 +177,7 @@ impl Config {
 
     /// With what the command line says instead.
     pub fn overridden(mut self, overrides: Overrides) -> Result<Self, OverrideError> {
-        let Overrides { listen, port, workers, idle, status_socket } = overrides;
+        let Overrides { listen, port, interfaces, workers, idle, status_socket } = overrides;
         if listen.len() > LISTEN_MAX {
             return Err(OverrideError::TooMany(listen.len()));
         }
@@ -189,6 +193,16 @@ impl Config {
             self.server.listen = listen;
         }
         self.server.port = port.unwrap_or(self.server.port);
+        if interfaces.len() > INTERFACES_MAX {
+            return Err(OverrideError::TooManyInterfaces(interfaces.len()));
+        }
+        if let Some(twice) = first_repeated(&interfaces) {
+            return Err(OverrideError::InterfaceTwice(twice.clone()));
+        }
+        if !interfaces.is_empty() {
+            self.server.interfaces = interfaces;
+        }
+        value::check_way(self.server.port, self.server.interfaces.len())?;
         self.server.idle = idle.unwrap_or(self.server.idle);
         if let Some(workers) = workers {
             self.server.workers = workers;
@@ -198,6 +212,14 @@ impl Config {
     }
 }
 
+fn first_repeated(names: &[String]) -> Option<&String> {
+    names
+        .iter()
+        .enumerate()
+        .find(|(index, name)| names.iter().take(*index).any(|earlier| earlier == *name))
+        .map(|(_, name)| name)
+}
+
 /// What the command line can say instead of the file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Overrides {
@@ -205,6 +227,8 @@ pub struct Overrides {
     pub listen: Vec<SocketAddr>,
     /// How packets come in and go out.
     pub port: Option<PortChoice>,
+    /// The interfaces whose requests are taken from the driver; empty to leave them.
+    pub interfaces: Vec<String>,
     /// How many workers, on which cores.
     pub workers: Option<Workers>,
     /// What they do when no packet waits.
@@ -214,7 +238,7 @@ pub struct Overrides {
 }
 
 /// Why the command line can't be followed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum OverrideError {
     /// An address is given twice.
     #[error("--listen {0} is given twice; leave one out")]
@@ -225,4 +249,16 @@ pub enum OverrideError {
     /// More than a server may have.
     #[error("--listen is given {0} times; {LISTEN_MAX} is the most")]
     TooMany(usize),
+    /// An interface is given twice.
+    #[error("--interface {0} is given twice; leave one out")]
+    InterfaceTwice(String),
+    /// More interfaces than a server may have.
+    #[error("--interface is given {0} times; {INTERFACES_MAX} is the most")]
+    TooManyInterfaces(usize),
+    /// Port and interfaces don't go together.
+    #[error("{0}; {advice}", advice = match .0 {
+        WayError::NoInterface => "name one with --interface DEV (`ip link` lists them), or use --port auto",
+        WayError::Unused(_) => "leave out --port and --interface, or use --port af-xdp or auto",
+    })]
+    Way(#[from] WayError),
 }

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::report::{Problem, Report};
 use super::section::{self, Field, Section};
-use super::value::{self, LISTEN_MAX, Stratum, Workers};
+use super::value::{self, INTERFACES_MAX, LISTEN_MAX, Stratum, WayError, Workers};
 use super::{Clock, Config, Server, Smear, Source, Status, keys, paths, read_sources, span};
 
 /// Reads a whole file's text; on failure every problem in the order of the file, never none.
@@ -82,6 +82,10 @@ fn read_server(document: &DeTable<'_>, report: &mut Report<'_>) -> Server {
     if let Some(port) = section.field(&keys::PORT).and_then(|field| field.word(report)) {
         server.port = port;
     }
+    if let Some(interfaces) = section.read(&keys::INTERFACE, report, read_interfaces) {
+        server.interfaces = interfaces;
+    }
+    check_way(&section, &server, report);
     if let Some(workers) = section.field(&keys::WORKERS).and_then(|field| read_workers(&field, report)) {
         server.workers = workers;
     }
@@ -123,6 +127,56 @@ fn read_listen(field: &Field<'_>, report: &mut Report<'_>) -> Option<Vec<SocketA
         }
     }
     Some(addresses)
+}
+
+/// As many as are right; the others are reported.
+fn read_interfaces(field: &Field<'_>, report: &mut Report<'_>) -> Option<Vec<String>> {
+    let Some(elements) = field.elements(keys::INTERFACE_ELEMENT) else {
+        field.refuse_type(report);
+        return None;
+    };
+    if elements.len() > INTERFACES_MAX {
+        field.refuse(
+            format!("{} interfaces are too many, {INTERFACES_MAX} is the most", elements.len()),
+            report,
+        );
+        return None;
+    }
+    let mut interfaces: Vec<String> = Vec::new();
+    for element in &elements {
+        let Some(text) = element.text(report) else { continue };
+        match value::interface(text) {
+            Ok(name) if interfaces.contains(&name) => {
+                element.refuse(format!("{text:?} is in the list twice"), report);
+            }
+            Ok(name) => interfaces.push(name),
+            Err(problem) => element.refuse(format!("{text:?}: {problem}"), report),
+        }
+    }
+    Some(interfaces)
+}
+
+/// Whether the port and the interfaces that the section names go together, told at the key that is at fault.
+fn check_way(section: &Section<'_>, server: &Server, report: &mut Report<'_>) {
+    // A list is told as it stands, whether or not each of its elements is right.
+    let interfaces = section.field(&keys::INTERFACE);
+    let named = match &interfaces {
+        Some(field) => field.elements(keys::INTERFACE_ELEMENT).map(|elements| elements.len()),
+        None => Some(0),
+    };
+    let Some(Err(problem)) = named.map(|named| value::check_way(server.port, named)) else { return };
+    match (problem, section.field(&keys::PORT), interfaces) {
+        (WayError::NoInterface, Some(port), _) => {
+            let expected = "interface = [\"eth0\"] or another name beside it, or port = \"auto\"";
+            report.add(port.offset(), section.path_of(keys::PORT.name), problem.to_string(), expected);
+        }
+        (WayError::Unused(_), _, Some(interfaces)) => {
+            let path = section.path_of(keys::INTERFACE.name);
+            let expected = "port = \"af-xdp\" or \"auto\" beside it, or no interface";
+            report.add(interfaces.offset(), path, problem.to_string(), expected);
+        }
+        (WayError::NoInterface | WayError::Unused(_), _, _) => {}
+    }
 }
 
 fn read_workers(field: &Field<'_>, report: &mut Report<'_>) -> Option<Workers> {

@@ -16,6 +16,10 @@ pub const WORKERS_AUTO_MAX: usize = 8;
 pub const CORE_MAX: usize = 1023;
 /// The most addresses to answer at.
 pub const LISTEN_MAX: usize = 64;
+/// The most interfaces that can be named.
+pub const INTERFACES_MAX: usize = 16;
+/// The longest name of an interface: the kernel's `IFNAMSIZ` less its final zero.
+pub const INTERFACE_OCTETS_MAX: usize = 15;
 /// The most sources that can be asked to agree.
 pub const AGREE_MIN_MAX: usize = 8;
 /// The largest batch.
@@ -61,6 +65,8 @@ pub enum PortChoice {
     /// The best that the machine offers.
     #[default]
     Auto,
+    /// AF_XDP on every interface that is named, or nothing.
+    AfXdp,
     /// io_uring or nothing.
     IoUring,
     /// `recvmmsg`/`sendmmsg` or nothing.
@@ -95,8 +101,12 @@ pub trait Word: Copy + Sized + 'static {
 }
 
 impl Word for PortChoice {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("auto", Self::Auto), ("io-uring", Self::IoUring), ("socket", Self::Socket)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("af-xdp", Self::AfXdp),
+        ("io-uring", Self::IoUring),
+        ("socket", Self::Socket),
+    ];
 }
 
 impl Word for Idle {
@@ -109,6 +119,7 @@ impl PortChoice {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Auto => "auto",
+            Self::AfXdp => "af-xdp",
             Self::IoUring => "io-uring",
             Self::Socket => "socket",
         }
@@ -179,6 +190,55 @@ fn why_not_an_address(text: &str) -> ListenError {
             ListenError::Name
         }
         _ => ListenError::NotAnAddress,
+    }
+}
+
+/// Why a text is no interface's name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[expect(missing_docs, reason = "each variant's message is its documentation")]
+pub enum InterfaceError {
+    #[error("no name")]
+    Empty,
+    #[error("longer than the {INTERFACE_OCTETS_MAX} octets that Linux gives an interface's name")]
+    TooLong,
+    #[error(
+        "no interface can have such a name: it takes no slash, no colon, no blank, and not \".\" or \"..\""
+    )]
+    NotAName,
+}
+
+/// The name of an interface, by the kernel's own rule (`dev_valid_name`).
+pub fn interface(text: &str) -> Result<String, InterfaceError> {
+    let forbidden =
+        |octet: u8| matches!(octet, b'/' | b':' | 0) || octet.is_ascii_whitespace() || octet == 0x0B;
+    if text.is_empty() {
+        Err(InterfaceError::Empty)
+    } else if text.len() > INTERFACE_OCTETS_MAX {
+        Err(InterfaceError::TooLong)
+    } else if text == "." || text == ".." || text.bytes().any(forbidden) {
+        Err(InterfaceError::NotAName)
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// Why port and interfaces don't go together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum WayError {
+    /// AF_XDP takes packets from interfaces.
+    #[error("\"af-xdp\" takes packets from an interface's driver, and no interface is named")]
+    NoInterface,
+    /// The ports of the kernel's own stack take packets from all interfaces alike.
+    #[error("an interface is named for AF_XDP, and port = \"{}\" doesn't use it", .0.word())]
+    Unused(PortChoice),
+}
+
+/// Whether a port and so many interfaces go together.
+pub(super) const fn check_way(port: PortChoice, interfaces: usize) -> Result<(), WayError> {
+    match port {
+        PortChoice::AfXdp if interfaces == 0 => Err(WayError::NoInterface),
+        PortChoice::IoUring | PortChoice::Socket if interfaces > 0 => Err(WayError::Unused(port)),
+        PortChoice::Auto | PortChoice::AfXdp | PortChoice::IoUring | PortChoice::Socket => Ok(()),
     }
 }
 

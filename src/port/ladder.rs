@@ -1,6 +1,10 @@
 //! Which port is used: the first rung of the ladder that this machine offers, or the one that was asked for by name.
+//!
+//! An interface that is named stands on AF_XDP or, with `auto`, a step down where all others stand: on the port of the
+//! kernel's own stack that [`choose`] finds. That one is there in any case, for what the XDP program passes up.
 
 use crate::config::PortChoice;
+use maser_sys::af_xdp::XskError;
 use maser_sys::datagram::Wait;
 use maser_sys::mmsg::MmsgPort;
 use maser_sys::udp_socket::{OpenError, SocketOptions, UdpSocket};
@@ -10,7 +14,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use thiserror::Error;
 
-/// A packet port that can be stood on.
+/// A packet port of the kernel's own stack that can be stood on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rung {
     /// `recvmmsg` and `sendmmsg`.
@@ -19,7 +23,7 @@ pub enum Rung {
     IoUring,
 }
 
-/// The order of `auto`, fixed, so that a machine doesn't change its port from one start to the next.
+/// The order of `auto` without interfaces, fixed, so that a machine doesn't change its port from one start to the next.
 ///
 /// Where the core does nothing but serve, `make bench` can't tell the two apart; where a driver's thread shares the core,
 /// io_uring answers more at its peak (README.md, "Figures"). Sockets come first all the same: they are fair among
@@ -43,6 +47,23 @@ pub struct Footing {
     pub rung: Rung,
     /// Why it is this one, for the log and the status.
     pub why: String,
+}
+
+/// What an interface stands on that was named.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum InterfaceFooting {
+    /// AF_XDP.
+    AfXdp {
+        /// The driver receives into the worker's own frames.
+        zero_copy: bool,
+        /// Why it doesn't.
+        why_copied: Option<XskError>,
+    },
+    /// The port of the kernel's own stack.
+    Stack {
+        /// Why.
+        why: String,
+    },
 }
 
 /// Why a rung doesn't bear.
@@ -75,7 +96,7 @@ pub enum LadderError {
     None(String),
 }
 
-/// Chooses the port; nothing is measured at start.
+/// Chooses the port of the kernel's own stack; nothing is measured at start.
 ///
 /// # Errors
 /// When this machine offers none, or not the one that was asked for by name.
@@ -88,7 +109,8 @@ fn choose_with(
     try_rung: impl Fn(Rung) -> Result<(), RungError>,
 ) -> Result<Footing, LadderError> {
     let named = match choice {
-        PortChoice::Auto => None,
+        // AF_XDP by name says nothing of what the program passes up.
+        PortChoice::Auto | PortChoice::AfXdp => None,
         PortChoice::Socket => Some(Rung::Socket),
         PortChoice::IoUring => Some(Rung::IoUring),
     };

@@ -7,7 +7,7 @@ pub mod faulty;
 pub mod ladder;
 
 use maser_sys::datagram::{Arrival, Outgoing, SEND_CHUNK, Sent, Wait};
-use maser_sys::{mmsg::MmsgPort, uring::UringPort};
+use maser_sys::{af_xdp::XskPort, mmsg::MmsgPort, uring::UringPort};
 use std::io;
 
 /// A source of datagrams in batches and a way back for their replies.
@@ -24,6 +24,11 @@ pub trait Port {
     /// How often a receive failed since the port was made, for a reason that may pass.
     fn receive_failures(&self) -> u64;
 
+    /// Frames that nobody holds, as of now; of use while nothing comes.
+    fn frames_missing(&mut self) -> u64 {
+        0
+    }
+
     /// Datagram `index` of the current batch, for reading and for answering in place.
     fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]);
 
@@ -36,7 +41,7 @@ pub trait Port {
 }
 
 macro_rules! port {
-    ($port:ty) => {
+    ($port:ty $(, $own:item)?) => {
         impl Port for $port {
             #[expect(clippy::cast_possible_truncation, reason = "a handful")]
             const SEND_CHUNK: u32 = SEND_CHUNK as u32;
@@ -57,8 +62,15 @@ macro_rules! port {
             ) -> io::Result<Sent> {
                 self.send(replies, stamp)
             }
+            $($own)?
         }
     };
 }
 port!(MmsgPort);
 port!(UringPort);
+port!(
+    XskPort,
+    fn frames_missing(&mut self) -> u64 {
+        self.frames_missing().into()
+    }
+);

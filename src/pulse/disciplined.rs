@@ -13,19 +13,19 @@
 use super::told::{Told, told};
 use super::{CounterWithdrawn, read_machine};
 use crate::config::{Config, SourceKind, Stratum};
-use crate::leaps::date;
+use crate::leaps::{NotTaken, TakesLeaps, date};
+use crate::source::ntp::reference_id;
 use crate::source::{Report, Word};
 use maser_core::discipline::LeapClaim;
 use maser_core::discipline::{
     Clock, ClockSettings, Event, Observation, Saved, SourceReport, State, TimeSample, Tracking,
 };
-use maser_core::refclock::{LOCAL_REFERENCE_ID, MachineReading, PendingLeap};
+use maser_core::refclock::{LOCAL_REFERENCE_ID, LeapFile, MachineReading, PendingLeap};
 use maser_core::snapshot::{Growth, Snapshot, VALIDITY};
 use maser_core::time::{Instant, NtpShort, Span, Ticks, Utc};
 use maser_sys::counter::Counter;
 use maser_sys::kernel_clock::{self, KernelClock};
 use maser_sys::snapshot_cell::Writer;
-use md5::{Digest, Md5};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +33,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
-use tracing::{info, warn};
 
 /// A snapshot is published after each report, and after so long without any: twice in a quarter of a second.
 const WAIT: Duration = Duration::from_millis(125);
@@ -182,16 +181,24 @@ impl Disciplined {
 
     /// One beat: what was reported is observed, the core decides, the snapshot is published, what happened is told.
     pub fn beat(&self, report: Option<Report>, cell: &mut Writer) {
-        let mut kept = self.kept();
-        if let Some(report) = report {
-            self.hear(&mut kept, report);
+        // Whoever reads the log may be slow: nobody waits for it but this thread, and that with its work done.
+        for told in self.decide(report, cell) {
+            told.log();
         }
+    }
+
+    /// All of a beat but the log, and what that is to say.
+    fn decide(&self, report: Option<Report>, cell: &mut Writer) -> Vec<Told> {
+        let mut kept = self.kept();
+        let heard = report.and_then(|report| self.hear(&mut kept, report));
         let now = self.counter.now();
         let snapshot = kept.clock.publish(now);
         let snapshot = self.local(snapshot, kept.clock.tracking(now).state);
         cell.publish(&snapshot);
         kept.snapshot = snapshot;
-        self.tell(&mut kept, now);
+        let mut told: Vec<Told> = heard.into_iter().collect();
+        self.tell(&mut kept, now, &mut told);
+        told
     }
 
     /// What can be told of it now.
@@ -224,12 +231,6 @@ impl Disciplined {
         (tracking.state == State::Locked).then_some((saved, utc))
     }
 
-    /// UTC as it is served, or by the machine's clock before there is any.
-    #[must_use]
-    pub fn utc(&self, now: Ticks) -> Instant<Utc> {
-        utc(&self.kept().snapshot, now)
-    }
-
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -238,10 +239,9 @@ impl Disciplined {
         self.counter.nominal_rate().span_of(now.since(since))
     }
 
-    fn hear(&self, kept: &mut Kept, Report { source, word, server, lost }: Report) {
-        let (Some(driven), Some(name)) = (kept.driven.get_mut(source), self.names.get(source)) else {
-            return;
-        };
+    /// Takes a report, and gives what the log is to say of it.
+    fn hear(&self, kept: &mut Kept, Report { source, word, server, lost }: Report) -> Option<Told> {
+        let (driven, name) = kept.driven.get_mut(source).zip(self.names.get(source))?;
         driven.lost = lost;
         if let Some(server) = server.filter(|server| driven.server != Some(*server)) {
             driven.server = Some(server);
@@ -254,30 +254,35 @@ impl Disciplined {
                 driven.failing = false;
                 driven.problem = None;
                 kept.clock.observe(source, &observation);
+                None
             }
             Word::Working(text) => {
-                info!("{name}: {text}");
                 driven.failing = false;
                 driven.problem = None;
+                Some(Told { text: format!("{name}: {text}"), is_warning: false })
             }
             Word::Failed(text) => {
-                if driven.problem.as_ref() != Some(&text) {
-                    warn!("{name}: {text}");
-                }
                 driven.failed += u64::from(!driven.failing);
                 driven.failing = true;
+                let is_news = driven.problem.as_ref() != Some(&text);
+                let told = is_news.then(|| Told { text: format!("{name}: {text}"), is_warning: true });
                 driven.problem = Some(text);
+                told
             }
             Word::Refused(text) => {
                 driven.refused += 1;
                 let now = self.counter.now();
-                if driven.refusal_logged.is_none_or(|then| self.passed(then, now) >= REFUSAL_LOGGED_EVERY) {
-                    driven.refusal_logged = Some(now);
-                    warn!("{name}: refused: {text} ({} since the start)", driven.refused);
-                }
+                let logged = driven.refusal_logged;
+                let told =
+                    logged.is_none_or(|then| self.passed(then, now) >= REFUSAL_LOGGED_EVERY).then(|| {
+                        driven.refusal_logged = Some(now);
+                        let text = format!("{name}: refused: {text} ({} since the start)", driven.refused);
+                        Told { text, is_warning: true }
+                    });
                 if !driven.failing {
                     driven.problem = Some(format!("refused: {text}"));
                 }
+                told
             }
         }
     }
@@ -300,23 +305,20 @@ impl Disciplined {
         }
     }
 
-    /// Events into the log and into what the status tells.
-    fn tell(&self, kept: &mut Kept, now: Ticks) {
+    /// Events into what the status tells, and into what the log is to say.
+    fn tell(&self, kept: &mut Kept, now: Ticks, log: &mut Vec<Told>) {
         let tracking = kept.clock.tracking(now);
         for event in kept.clock.take_events().iter() {
             if let Event::State { from, to: State::Unsynchronised, .. } = event {
                 kept.unsynchronised_count += u64::from(from.is_synchronised());
             }
-            let Told { text, is_warning } = told(&event, &self.names, &tracking);
-            if is_warning {
-                warn!("{text}");
-            } else {
-                info!("{text}");
-            }
+            let told = told(&event, &self.names, &tracking);
             if kept.events.len() == EVENTS_TOLD_MAX {
                 kept.events.pop_front();
             }
-            kept.events.push_back(Happened { when: date(utc(&kept.snapshot, now)), text });
+            let when = date(utc(&kept.snapshot, now));
+            kept.events.push_back(Happened { when, text: told.text.clone() });
+            log.push(told);
         }
     }
 
@@ -370,6 +372,17 @@ impl Disciplined {
     }
 }
 
+impl TakesLeaps for Disciplined {
+    fn utc(&self) -> Instant<Utc> {
+        utc(&self.kept().snapshot, self.counter.now())
+    }
+
+    fn set_leaps(&self, file: &LeapFile) -> Result<(), NotTaken> {
+        let is_taken = self.kept().clock.set_leaps(file.table.clone(), Some(file.expires));
+        if is_taken { Ok(()) } else { Err(NotTaken::OtherOffset) }
+    }
+}
+
 fn served(snapshot: &Snapshot, now: Ticks) -> Option<Instant<Utc>> {
     snapshot.line.map(|line| snapshot.leap.utc(line.at(now)))
 }
@@ -377,17 +390,6 @@ fn served(snapshot: &Snapshot, now: Ticks) -> Option<Instant<Utc>> {
 fn utc(snapshot: &Snapshot, now: Ticks) -> Instant<Utc> {
     let synchronised = served(snapshot, now).filter(|_| snapshot.generation > 0);
     synchronised.unwrap_or_else(|| Instant::from_unix_nanos(kernel_clock::read(KernelClock::Realtime)))
-}
-
-/// What replies name while a server is followed (RFC 5905 §7.3).
-fn reference_id(server: IpAddr) -> [u8; 4] {
-    match server {
-        IpAddr::V4(address) => address.octets(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = <[u8; 16]>::from(Md5::digest(address.octets()));
-            [a, b, c, d]
-        }
-    }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "saturates, after 292 years")]

@@ -5,11 +5,13 @@ use super::*;
 use crate::config::parse;
 use crate::leaps::Leaps;
 use maser_sys::snapshot_cell::{Reader, snapshot_cell};
+use std::io;
+use std::sync::Arc;
 
 fn disciplined(lines: &str) -> (Disciplined, Writer, Reader) {
     let config = parse(&format!("[server]\nlisten = [\"127.0.0.1:11123\"]\n{lines}")).unwrap();
     let counter = Counter::monotonic_raw();
-    let settings = clock_settings(&config, &counter, &Leaps { file: None }, None);
+    let settings = clock_settings(&config, &counter, &Leaps::built_in(), None);
     let (writer, reader) = snapshot_cell(&Snapshot::UNKNOWN);
     (Disciplined::new(&config, counter, settings), writer, reader)
 }
@@ -64,11 +66,66 @@ fn a_local_stratum_is_served_once_there_is_a_line() {
     assert!(snapshot.root_dispersion_at(now) < Span::from_nanos(1_000_000));
 }
 
+/// A log whose reader looks at the clock with every line: whether it is locked, and what is served.
+#[derive(Clone)]
+struct SlowLog {
+    clock: Arc<Disciplined>,
+    served: Reader,
+    seen: Arc<Mutex<Vec<(bool, bool)>>>,
+}
+
+impl io::Write for SlowLog {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let is_free = self.clock.kept.try_lock().is_ok();
+        let has_line = self.served.read().unwrap().snapshot.line.is_some();
+        self.seen.lock().unwrap().push((is_free, has_line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
-fn a_server_is_named_by_its_address() {
-    assert_eq!(reference_id("192.0.2.1".parse().unwrap()), [192, 0, 2, 1]);
-    // The first octets of the MD5 of 2001:db8::1, from another program.
-    assert_eq!(reference_id("2001:db8::1".parse().unwrap()), [57, 171, 155, 55]);
+fn a_slow_log_holds_up_neither_the_status_nor_the_snapshot() {
+    let (clock, mut cell, served) = disciplined(GPSD);
+    let log = SlowLog { clock: Arc::new(clock), served, seen: Arc::default() };
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let words = [Word::Working("open".to_owned()), Word::Refused("rubbish".to_owned())];
+        for word in words.into_iter().chain([Word::Failed("lost".to_owned())]) {
+            log.clock.beat(Some(told(word)), &mut cell);
+        }
+        for _ in 0..3 {
+            log.clock.beat(Some(now_observed(&log.clock)), &mut cell);
+            thread::sleep(Duration::from_millis(260));
+        }
+    });
+    let seen = log.seen.lock().unwrap().clone();
+    assert!(seen.len() > 3, "three words, and what the clock follows: {seen:?}");
+    assert!(seen.iter().all(|(is_free, _)| *is_free), "{seen:?}");
+    // The clock's first event is told once what it brings is served.
+    assert!(seen[3..].iter().all(|(_, has_line)| *has_line), "{seen:?}");
+}
+
+#[test]
+fn leap_seconds_of_a_newer_file_are_served() {
+    let (clock, mut cell, reader) = disciplined(GPSD);
+    let mut file = Leaps::built_in().table();
+    let day = clock.utc().unix_seconds() / 86_400 + 40;
+    assert!((day..day + 31).any(|day| file.add(day, 1).is_ok()), "some day begins a month");
+    let expires = clock.utc() + Span::from_seconds(86_400 * 180);
+    let file = LeapFile { table: file, updated: clock.utc(), expires, hashed: true };
+    for _ in 0..3 {
+        clock.beat(Some(now_observed(&clock)), &mut cell);
+        thread::sleep(Duration::from_millis(260));
+    }
+    clock.set_leaps(&file).unwrap();
+    clock.beat(None, &mut cell);
+    let leap = reader.read().unwrap().snapshot.leap;
+    assert_eq!(leap.next.map(|next| next.offset_after_s), Some(leap.offset_s + 1));
 }
 
 #[test]

@@ -75,7 +75,7 @@ mod tests {
             [[source]]\ntype = \"machine\"\nstratum = 4\n";
         let config = parse(text).unwrap();
         let counter = Counter::monotonic_raw();
-        let settings = clock_settings(&config, &counter, &Leaps { file: None }, None);
+        let settings = clock_settings(&config, &counter, &Leaps::built_in(), None);
         let [Some(pps), Some(nmea), Some(ntp), Some(machine), None, ..] = settings.sources else {
             panic!("{:?}", settings.sources)
         };

@@ -2,6 +2,7 @@
 
 use crate::status::{seconds, signed_seconds};
 use maser_core::discipline::{Event, Followed, State, Tracking, Why};
+use tracing::{info, warn};
 
 /// An event in words.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -10,6 +11,18 @@ pub(super) struct Told {
     pub(super) text: String,
     /// Something isn't as it should be.
     pub(super) is_warning: bool,
+}
+
+impl Told {
+    /// Into the log, which may take long.
+    pub(super) fn log(&self) {
+        let text = &self.text;
+        if self.is_warning {
+            warn!("{text}");
+        } else {
+            info!("{text}");
+        }
+    }
 }
 
 /// `event` in words, the clock standing as in `tracking` after it.

@@ -140,8 +140,9 @@ fn leap(leaps: &Leaps, authority: LeapAuthority, snapshot: &Snapshot, now: Ticks
     let utc = snapshot.leap.utc(tai);
     let offset = snapshot.leap.offset_at(tai);
     let next = snapshot.leap.coming(tai).map(|next| {
-        // The second after it, in UTC: by the offset that holds from then on.
-        let after = next.at.unix_seconds() - i64::from(next.offset_after_s);
+        // The midnight that ends its day: an inserted second comes before the new offset's first, a deleted one after the
+        // old one's last.
+        let after = next.at.unix_seconds() - i64::from(offset.min(next.offset_after_s));
         NextLeap {
             when: date(maser_core::time::Instant::from_unix(after, 0)),
             seconds: next.offset_after_s - offset,

@@ -7,9 +7,11 @@ use super::ntp::{self, NtpSettings};
 use super::pps::{self, PpsSettings};
 use super::serial::{self, Protocol, SerialSettings};
 use super::{Report, Teller};
-use crate::config::{Edge, GpsdPlace, Serial, Source, SourceKind};
+use crate::config::{Config, GpsdPlace, Serial, SourceKind};
+use crate::keeper::Hands;
 use maser_sys::counter::Counter;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::SyncSender;
@@ -32,28 +34,35 @@ const THREAD_NAME_OCTETS_MAX: usize = 15;
 /// # Errors
 /// When a thread can't be had.
 pub fn start(
-    sources: &[Source],
+    config: &Config,
     counter: Counter,
     reports: &SyncSender<Report>,
+    hands: &Hands,
     stop: &Arc<AtomicBool>,
 ) -> io::Result<Vec<Driver>> {
-    let mut drivers = Vec::with_capacity(sources.len());
-    for (place, source) in sources.iter().enumerate() {
+    let smearing = config.smear.iter().flat_map(|smear| &smear.listen);
+    let listen: Vec<_> = config.server.listen.iter().chain(smearing).map(SocketAddr::ip).collect();
+    let mut drivers = Vec::with_capacity(config.sources.len());
+    for (place, source) in config.sources.iter().enumerate() {
         if let SourceKind::Machine { .. } = source.kind {
             continue;
         }
         let (kind, reports, stop) = (source.kind.clone(), reports.clone(), Arc::clone(stop));
+        let (listen, hands) = (listen.clone(), hands.clone());
         // Names are ASCII.
         let name = source.name.chars().take(THREAD_NAME_OCTETS_MAX).collect();
         let thread = Builder::new()
             .name(name)
-            .spawn(move || drive(&kind, counter, &mut Teller::new(place, reports, &stop)))?;
+            .spawn(move || {
+                let mut teller = Teller::new(place, reports, &stop).with_hands(hands);
+                drive(&kind, listen, counter, &mut teller);
+            })?;
         drivers.push(Driver { name: source.name.clone(), thread });
     }
     Ok(drivers)
 }
 
-fn drive(kind: &SourceKind, counter: Counter, teller: &mut Teller<'_>) {
+fn drive(kind: &SourceKind, listen: Vec<IpAddr>, counter: Counter, teller: &mut Teller<'_>) {
     match kind {
         SourceKind::Gpsd(GpsdPlace::Socket(path)) => {
             gpsd::run(&GpsdSettings::Socket(path.clone()), counter, teller);
@@ -66,10 +75,7 @@ fn drive(kind: &SourceKind, counter: Counter, teller: &mut Teller<'_>) {
             serial::run(&serial_settings(line, Protocol::Ubx, *configure), counter, teller);
         }
         SourceKind::Pps { device, edge, .. } => {
-            let edge = match edge {
-                Edge::Assert => pps::Edge::Assert,
-                Edge::Clear => pps::Edge::Clear,
-            };
+            let edge = pps::edge(*edge);
             pps::run(&PpsSettings { device: device.clone(), edge }, counter, teller);
         }
         SourceKind::Ntp { address, burst, interleaved, poll_min_log2_s, poll_max_log2_s } => {
@@ -80,6 +86,8 @@ fn drive(kind: &SourceKind, counter: Counter, teller: &mut Teller<'_>) {
                 interleaved: *interleaved,
                 min_poll: poll_min_log2_s.cast_signed(),
                 max_poll: poll_max_log2_s.cast_signed(),
+                listen,
+                denied_rest: ntp::DENIED_REST,
             };
             ntp::run(&settings, counter, teller);
         }

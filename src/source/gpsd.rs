@@ -6,6 +6,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use maser_core::discipline::{LeapClaim, Observation, Pulse, TimeSample};
 use maser_core::refclock::{GpsdFault, GpsdSample, SHM_LENGTH, SOCK_LENGTH, parse_shm, parse_sock};
 use maser_core::time::{Instant, Utc};
 use maser_sys::counter::Counter;
+use maser_sys::kernel_clock::{self, KernelClock};
 use maser_sys::ntp_shm::Segment;
 
 use super::attempt::keep_working;
@@ -38,6 +40,13 @@ const SHM_PERIOD: Duration = Duration::from_millis(100);
 /// A segment that stays as it is for so long may have been replaced by another.
 const SHM_SILENCE: Duration = RETRY;
 
+/// So long without a first datagram is said: gpsd may have started before us. A receiver that has no fix yet is silent too.
+const UNHEARD_SAID_NS: i64 = 30_000_000_000;
+
+/// A socket that is silent for 1 s may have lost its file.
+const SILENCES_BETWEEN_LOOKS: u32 = 5;
+const _: () = assert!(STOP_LOOKED_AT.as_millis() * SILENCES_BETWEEN_LOOKS as u128 == 1_000);
+
 const _: () = assert!(SHM_LENGTH == maser_sys::ntp_shm::SEGMENT_LENGTH);
 
 /// Tells of every sample until the driver is to end.
@@ -45,12 +54,14 @@ pub fn run(settings: &GpsdSettings, counter: Counter, teller: &mut Teller<'_>) {
     match settings {
         GpsdSettings::Socket(path) => {
             let name = path.display();
-            let open = || match OwnSocket::bind(path) {
+            let (hands, source) = (teller.hands(), teller.source());
+            let open = || match hands.bind_gpsd(source, path) {
                 Ok(socket) => Ok((socket, format!("{name}: waiting for samples"))),
                 Err(error) => Err(format!("{name}: {error}")),
             };
             keep_working(teller, open, |socket, teller| {
-                receive(&socket, counter, teller).map_err(|error| format!("{name}: {error}"))
+                receive(&socket, path, UNHEARD_SAID_NS, counter, teller)
+                    .map_err(|error| format!("{name}: {error}"))
             });
         }
         GpsdSettings::Shm(unit) => {
@@ -63,7 +74,7 @@ pub fn run(settings: &GpsdSettings, counter: Counter, teller: &mut Teller<'_>) {
 
 /// A socket whose file is removed with it.
 #[derive(Debug)]
-struct OwnSocket {
+pub(crate) struct OwnSocket {
     socket: UnixDatagram,
     path: PathBuf,
     /// Device and inode of the file, so that a successor's file isn't removed.
@@ -72,7 +83,7 @@ struct OwnSocket {
 
 impl OwnSocket {
     /// Binds in the place of a dead process's socket, but never of a living one's or of anything else.
-    fn bind(path: &Path) -> Result<Self, String> {
+    pub(crate) fn bind(path: &Path) -> Result<Self, String> {
         let refused = |error: io::Error| {
             format!(
                 "the socket can't be made: {error}; name another path, in a directory that the server may write to"
@@ -102,8 +113,13 @@ impl OwnSocket {
         Ok(Self { socket, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
     }
 
+    /// The socket once more, for who reads from it.
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone().map(OwnedFd::from)
+    }
+
     /// Whether the file still leads to this socket.
-    fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         fs::symlink_metadata(&self.path)
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity)
     }
@@ -119,20 +135,62 @@ impl Drop for OwnSocket {
     }
 }
 
-fn receive(own: &OwnSocket, counter: Counter, teller: &mut Teller<'_>) -> Result<(), String> {
+/// Whether anything has come over a socket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// Not yet, and it is said when the monotonic clock has come to this, ns.
+    Awaited { until_ns: i64 },
+    /// Not yet, which has been said.
+    Missed,
+    /// It has.
+    Heard,
+}
+
+fn receive(
+    socket: &UnixDatagram,
+    path: &Path,
+    unheard_said_ns: i64,
+    counter: Counter,
+    teller: &mut Teller<'_>,
+) -> Result<(), String> {
+    let name = path.display();
     let mut stamps = RealtimeStamps::new(counter);
+    let monotonic_ns = || kernel_clock::read(KernelClock::Monotonic);
+    let mut first = First::Awaited { until_ns: monotonic_ns() + unheard_said_ns };
     // An octet more than a record has, so that what is longer is known from what is cut.
     let mut record = [0; SOCK_LENGTH + 1];
+    let mut silences: u32 = 0;
     while !teller.is_stopped() {
-        let received = own.socket.recv(&mut record);
+        let received = socket.recv(&mut record);
         stamps.look();
         match received {
-            Ok(length) => teller.tell(match parse_sock(record.get(..length).unwrap_or_default()) {
-                Ok(sample) => told_of_socket(&sample, &stamps),
-                Err(fault) => Word::Refused(why_refused(fault)),
-            }),
-            Err(error) if is_silence(&error) && own.is_current() => {}
-            Err(error) if is_silence(&error) => return Err("somebody removed the socket".to_owned()),
+            Ok(length) => {
+                silences = 0;
+                if first == First::Missed {
+                    teller.tell(Word::Working(format!("{name}: samples come")));
+                }
+                first = First::Heard;
+                teller.tell(match parse_sock(record.get(..length).unwrap_or_default()) {
+                    Ok(sample) => told_of_socket(&sample, &stamps),
+                    Err(fault) => Word::Refused(why_refused(fault)),
+                });
+            }
+            Err(error) if is_silence(&error) => {
+                silences += 1;
+                let is_looked_at = silences.is_multiple_of(SILENCES_BETWEEN_LOOKS);
+                if is_looked_at && !teller.hands().is_gpsd_current(teller.source()) {
+                    return Err("somebody removed the socket".to_owned());
+                }
+                if let First::Awaited { until_ns } = first
+                    && monotonic_ns() >= until_ns
+                {
+                    first = First::Missed;
+                    teller.tell(Word::Failed(format!(
+                        "{name}: nothing has come yet: gpsd looks for the socket only when it starts: restart gpsd if \
+                         it was started before maser; and see that it has a fix"
+                    )));
+                }
+            }
             Err(error) => return Err(format!("receiving failed: {error}")),
         }
     }
@@ -232,12 +290,47 @@ fn why_refused(fault: GpsdFault) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{REPORTS_MAX, Report};
     use super::*;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc::sync_channel;
+    use std::thread;
 
     #[test]
     fn the_nearest_second_is_found_on_either_side() {
         let past = |nanos: i64| past_second_ns(Instant::from_unix_nanos(1_795_000_000_000_000_000 + nanos));
         assert_eq!([0, 400_000_000, 600_000_000, 999_999_999].map(past), [0, 400_000_000, -400_000_000, -1]);
+    }
+
+    #[test]
+    fn a_socket_that_nobody_writes_to_is_told_once() {
+        const SAID_NS: i64 = 300_000_000;
+        let path = std::env::temp_dir().join(format!("maser-gpsd-unheard-{}", std::process::id()));
+        let stop = AtomicBool::new(false);
+        let (reports, told) = sync_channel(REPORTS_MAX);
+        let next = |limit_ms| {
+            let report: Option<Report> = told.recv_timeout(Duration::from_millis(limit_ms)).ok();
+            report.map(|report| report.word)
+        };
+        thread::scope(|scope| {
+            let mut teller = Teller::new(0, reports, &stop);
+            let socket = teller.hands().bind_gpsd(0, &path).unwrap();
+            let named = &path;
+            let counter = Counter::monotonic_raw();
+            let _running = scope.spawn(move || receive(&socket, named, SAID_NS, counter, &mut teller));
+            let (first, again) = (next(5_000), next(1_000));
+            let gpsd = UnixDatagram::unbound().unwrap();
+            gpsd.send_to(b"rubbish", &path).unwrap();
+            let (came, refused, after) = (next(5_000), next(5_000), next(1_000));
+            // Before anything is judged, or a failure would wait for the driver for ever.
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            let Some(Word::Failed(why)) = first else { panic!("{first:?}") };
+            assert!(why.starts_with(path.to_str().unwrap()) && why.contains("restart gpsd"), "{why}");
+            assert_eq!(again, None, "once");
+            assert!(matches!(came, Some(Word::Working(_))), "{came:?}");
+            assert!(matches!(refused, Some(Word::Refused(_))), "{refused:?}");
+            assert_eq!(after, None, "silence later is another matter");
+        });
     }
 
     #[test]

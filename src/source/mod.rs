@@ -12,6 +12,7 @@ pub mod pps;
 mod realtime;
 pub mod serial;
 
+use crate::keeper::Hands;
 use maser_core::discipline::Observation;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,7 +55,7 @@ pub struct Report {
     pub lost: u64,
 }
 
-/// A driver's end of the channel to the pulse thread.
+/// A driver's end of the channel to the pulse thread, and who opens for it.
 #[derive(Debug)]
 pub struct Teller<'s> {
     source: usize,
@@ -62,13 +63,32 @@ pub struct Teller<'s> {
     stop: &'s AtomicBool,
     server: Option<IpAddr>,
     lost: u64,
+    hands: Hands,
 }
 
 impl<'s> Teller<'s> {
-    /// For the source at this place in the configuration, until `stop`.
+    /// For the source at this place in the configuration, until `stop`; a driver opens for itself.
     #[must_use]
-    pub const fn new(source: usize, reports: SyncSender<Report>, stop: &'s AtomicBool) -> Self {
-        Self { source, reports, stop, server: None, lost: 0 }
+    pub fn new(source: usize, reports: SyncSender<Report>, stop: &'s AtomicBool) -> Self {
+        Self { source, reports, stop, server: None, lost: 0, hands: Hands::own() }
+    }
+
+    /// The same, with somebody else to open for it.
+    #[must_use]
+    pub fn with_hands(self, hands: Hands) -> Self {
+        Self { hands, ..self }
+    }
+
+    /// Who opens.
+    #[must_use]
+    pub fn hands(&self) -> Hands {
+        self.hands.clone()
+    }
+
+    /// The source's place in the configuration.
+    #[must_use]
+    pub const fn source(&self) -> usize {
+        self.source
     }
 
     /// Tells; when too many reports wait already, this one is lost and counted: an old observation is worth little.

@@ -4,23 +4,27 @@
 //! name → addresses → one association at a time → a socket a request → exchanges
 //! ```
 //!
-//! A server that has given no time for long is looked up again, and its next address is tried. Nonces are read from
-//! `/dev/urandom`, each request leaves from a port of its own, and both ends of a round trip are stamped by the kernel
-//! where it does so.
+//! A server that has given no time for long is looked up again, and its next address is tried. Nonces come from the
+//! kernel, each request leaves from a port of its own, and both ends of a round trip are stamped by the kernel where it
+//! does so.
 
 mod name;
+mod own;
 mod question;
 
 use super::realtime::RealtimeStamps;
 use super::{RETRY, Teller, Word};
+use crate::leaps::date;
 use maser_core::discipline::Observation;
 use maser_core::snapshot::Growth;
-use maser_core::time::{BUILD_DATE, Ticks};
+use maser_core::time::{BUILD_DATE, Instant, Ticks};
 use maser_core::upstream::{Action, Association, OWN_REFERENCE_IDS_MAX, Reception, Refusal, Settings};
 use maser_sys::counter::Counter;
+use maser_sys::kernel_clock::{self, KernelClock};
+use own::own_reference_ids;
+pub(crate) use own::{interface_addresses, reference_id};
 use question::Question;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -39,7 +43,16 @@ pub struct NtpSettings {
     pub min_poll: i8,
     /// The longest.
     pub max_poll: i8,
+    /// The addresses that this server answers at: an upstream that names one as its reference follows us.
+    pub listen: Vec<IpAddr>,
+    /// How long a server that refuses us is left alone, as a rule [`DENIED_REST`].
+    pub denied_rest: Duration,
 }
+
+/// RFC 5905 §7.4 has a client end its association with a server that says DENY or RSTR and stop sending. It doesn't say
+/// for how long, and a server may have said so by a mistake that its operator mends within the hour. So it is asked again,
+/// but once a day and with a single request: too little to burden anybody, so that longer and longer waits aren't needed.
+pub const DENIED_REST: Duration = Duration::from_secs(86_400);
 
 /// How fast an old sample loses worth in the clock filter: what a crystal strays by while nobody corrects it, once its
 /// constant error is known.
@@ -53,7 +66,7 @@ const SILENT_LOOKED_UP: u32 = 16;
 /// Asks the server until the teller says stop.
 pub fn run(settings: &NtpSettings, counter: Counter, teller: &mut Teller<'_>) {
     let stamps = RealtimeStamps::new(counter);
-    let mut driver = Driver { settings, counter, said: Said::Nothing, stamps };
+    let mut driver = Driver { settings, counter, said: Said::Nothing, denied: None, stamps };
     while !teller.is_stopped() {
         if let Err(why) = driver.go_through_addresses(teller) {
             driver.fail(teller, &why);
@@ -76,60 +89,66 @@ enum Ended {
     Stopped,
     /// It gives no time: the next address may.
     Silent,
-    /// Nothing could be sent to it, and why.
-    NoWay(String),
 }
 
 struct Driver<'s> {
     settings: &'s NtpSettings,
     counter: Counter,
     said: Said,
+    /// What the server said when it refused us, until it gives the time again.
+    denied: Option<String>,
     /// They live as long as the driver, to notice steps of `CLOCK_REALTIME`.
     stamps: RealtimeStamps,
 }
 
 impl Driver<'_> {
-    /// Asks each address for as long as it gives the time.
+    /// Asks each address for as long as it gives the time; after one has refused us, each with a single request.
     fn go_through_addresses(&mut self, teller: &mut Teller<'_>) -> Result<(), String> {
         let host = &self.settings.host;
         let addresses = name::resolve(host, self.settings.port, teller).map_err(|error| {
             format!("{host}: the name can't be looked up ({error}): check it, and this machine's DNS")
         })?;
-        let mut random = File::open("/dev/urandom").map_err(no_random)?;
-        let mut no_way = None;
+        let mut outcome = Ok(());
         for address in addresses {
-            match self.serve(address, &mut random, teller)? {
-                Ended::Stopped => return Ok(()),
-                Ended::Silent => no_way = None,
-                Ended::NoWay(why) => no_way = Some(why),
-            }
+            outcome = match self.serve(address, teller) {
+                Ok(Ended::Stopped) => return Ok(()),
+                Ok(Ended::Silent) => Ok(()),
+                Err(why) => Err(why),
+            };
         }
-        no_way.map_or(Ok(()), Err)
+        // Whatever was in the way of the other addresses, the one that refused us isn't asked again for it.
+        let Some(denied) = &self.denied else { return outcome };
+        let rest = self.settings.denied_rest;
+        let rest_ns = i64::try_from(rest.as_nanos()).unwrap_or(i64::MAX);
+        let again_ns = kernel_clock::read(KernelClock::Realtime).saturating_add(rest_ns);
+        let again = date(Instant::from_unix_nanos(again_ns));
+        let why =
+            format!("{denied}; it is asked again at {again}, once: ask its operator, or name another server");
+        self.fail(teller, &why);
+        teller.pause(rest);
+        Ok(())
     }
 
     /// The life of an association.
-    fn serve(
-        &mut self,
-        address: SocketAddr,
-        random: &mut File,
-        teller: &mut Teller<'_>,
-    ) -> Result<Ended, String> {
+    fn serve(&mut self, address: SocketAddr, teller: &mut Teller<'_>) -> Result<Ended, String> {
         let local = question::local_for(address);
         teller.set_server(address.ip());
-        let mut association = Association::new(self.association_settings(local), self.counter.now());
+        let mut association = Association::new(self.association_settings(), self.counter.now());
         let mut question: Option<Question> = None;
         let mut refusal = None;
         while !teller.is_stopped() {
-            match association.next_action(self.counter.now(), random_numbers(random)?) {
-                Action::Nothing => teller.pause(RETRY),
+            match association.next_action(self.counter.now(), random_numbers()?) {
+                Action::Nothing => return Ok(Ended::Silent),
                 Action::Send(request) => {
                     self.say_if_silent(address, association.silent(), refusal, teller);
-                    if association.silent() > SILENT_LOOKED_UP {
+                    let silent_max = if self.denied.is_some() { 1 } else { SILENT_LOOKED_UP };
+                    if association.silent() > silent_max {
                         return Ok(Ended::Silent);
                     }
+                    association.set_own_reference_ids(own_reference_ids(local, &self.settings.listen, &teller.hands()));
                     match Question::ask(&mut self.stamps, &self.counter, local, address, request) {
                         Ok(asked) => question = Some(asked),
-                        Err(why) if association.reach() == 0 => return Ok(Ended::NoWay(why)),
+                        Err(why) if association.reach() == 0 => return Err(why),
                         Err(why) => self.fail(teller, &why),
                     }
                 }
@@ -167,15 +186,15 @@ impl Driver<'_> {
                 Reception::Accepted(exchange) => {
                     self.work(question.target(), exchange.stratum, teller);
                     teller.tell(Word::Observed(Observation::Exchange(exchange)));
-                    *refusal = None;
+                    (*refusal, self.denied) = (None, None);
                 }
-                Reception::Filtered => *refusal = None,
+                Reception::Filtered => (*refusal, self.denied) = (None, None),
                 Reception::Refused(why) => {
                     *refusal = Some(why);
                     let text = self.about(question.target(), &why.to_string());
                     teller.tell(Word::Refused(text.clone()));
                     if why == Refusal::Denied {
-                        self.fail(teller, &format!("{text}: ask its operator, or name another server"));
+                        self.denied = Some(text);
                     }
                 }
             }
@@ -183,19 +202,16 @@ impl Driver<'_> {
         Ok(!association.is_waiting())
     }
 
-    fn association_settings(&self, local: IpAddr) -> Settings {
-        let mut own_reference_ids = [[0; 4]; OWN_REFERENCE_IDS_MAX];
-        if let (IpAddr::V4(address), [first, ..]) = (local, &mut own_reference_ids) {
-            *first = address.octets();
-        }
+    fn association_settings(&self) -> Settings {
         Settings {
-            burst: self.settings.iburst,
+            burst: self.settings.iburst && self.denied.is_none(),
             interleaved: self.settings.interleaved,
             min_poll: self.settings.min_poll,
             max_poll: self.settings.max_poll,
             rate: self.counter.nominal_rate(),
             growth: GROWTH,
-            own_reference_ids,
+            // They are found anew for each request.
+            own_reference_ids: [[0; 4]; OWN_REFERENCE_IDS_MAX],
         }
     }
 
@@ -248,9 +264,9 @@ impl Driver<'_> {
 }
 
 /// Numbers that nobody can foretell.
-fn random_numbers(random: &mut File) -> Result<[u64; 3], String> {
+fn random_numbers() -> Result<[u64; 3], String> {
     let mut octets = [0; 24];
-    random.read_exact(&mut octets).map_err(no_random)?;
+    maser_sys::random::fill(&mut octets).map_err(no_random)?;
     let (words, _) = octets.as_chunks::<8>();
     let mut numbers = [0; 3];
     for (number, word) in numbers.iter_mut().zip(words) {
@@ -261,5 +277,5 @@ fn random_numbers(random: &mut File) -> Result<[u64; 3], String> {
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn no_random(error: io::Error) -> String {
-    format!("/dev/urandom can't be read ({error}): requests need random numbers; mount /dev")
+    format!("the kernel gives no random numbers ({error}), which requests need")
 }

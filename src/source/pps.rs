@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::keeper::Hands;
 use maser_core::discipline::{Observation, Pulse};
 use maser_core::time::Ticks;
 use maser_sys::counter::Counter;
@@ -27,6 +28,14 @@ pub struct PpsSettings {
     pub edge: Edge,
 }
 
+/// The edge that the configuration names.
+pub(crate) const fn edge(configured: crate::config::Edge) -> Edge {
+    match configured {
+        crate::config::Edge::Assert => Edge::Assert,
+        crate::config::Edge::Clear => Edge::Clear,
+    }
+}
+
 /// A silent device is opened again after this long: the kernel doesn't say that one was removed.
 const SILENCE: Duration = RETRY;
 const WAIT: Duration = STOP_LOOKED_AT;
@@ -34,13 +43,19 @@ const WAIT: Duration = STOP_LOOKED_AT;
 /// Tells of every pulse until the driver is to end.
 pub fn run(settings: &PpsSettings, counter: Counter, teller: &mut Teller<'_>) {
     let name = settings.device.display();
-    let open = || match PpsDevice::open(&settings.device, settings.edge) {
+    let (hands, source) = (teller.hands(), teller.source());
+    let open = || match reopen(&hands, source, settings) {
         Ok(device) => Ok((device, format!("{name}: {} edges", settings.edge))),
         Err(error) => Err(format!("{name}: {error}")),
     };
     keep_working(teller, open, |device, teller| {
         follow(device, settings, counter, teller).map_err(|error| format!("{name}: {error}"))
     });
+}
+
+fn reopen(hands: &Hands, source: usize, settings: &PpsSettings) -> Result<PpsDevice, String> {
+    let file = hands.open_pps(source, &settings.device, settings.edge).map_err(|error| error.to_string())?;
+    PpsDevice::of_file(file, settings.edge).map_err(|error| error.to_string())
 }
 
 fn follow(
@@ -62,7 +77,7 @@ fn follow(
             heard = counter.now();
             teller.tell(told(event, &stamps));
         } else if is_long(&counter, heard) {
-            device = PpsDevice::open(&settings.device, settings.edge).map_err(|error| error.to_string())?;
+            device = reopen(&teller.hands(), teller.source(), settings)?;
             heard = counter.now();
         }
     }

@@ -60,9 +60,11 @@ const BITS_PER_OCTET: i64 = 10;
 /// Tells of every message that names a second until the driver is to end.
 pub fn run(settings: &SerialSettings, counter: Counter, teller: &mut Teller<'_>) {
     let name = settings.device.display();
-    let open = || match SerialLine::open(&settings.device, settings.baud) {
-        Ok(line) => Ok((line, format!("{name}: open"))),
-        Err(error) => Err(format!("{name}: {error}")),
+    let (hands, source) = (teller.hands(), teller.source());
+    let open = || {
+        let file = hands.open_line(source, &settings.device).map_err(|error| format!("{name}: {error}"))?;
+        let line = SerialLine::of_file(file, settings.baud).map_err(|error| format!("{name}: {error}"))?;
+        Ok((line, format!("{name}: open")))
     };
     keep_working(teller, open, |line, teller| {
         listen(line, settings, &counter, teller).map_err(|error| format!("{name}: {error}"))

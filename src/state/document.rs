@@ -1,13 +1,13 @@
 //! The document that is kept, and how much of it can still be right.
 
-use maser_core::discipline::{Noise, Saved, Shown};
+use maser_core::discipline::{KeptSpan, Noise, Saved, Shown};
 use maser_core::time::{Instant, Rate, Utc};
 use maser_sys::counter::{Counter, CounterKind};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Raised when an older program must not understand a document.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Older than this it isn't used, days.
 const AGE_DAYS_MAX: f64 = 90.0;
@@ -43,8 +43,9 @@ pub struct Document {
     pub wander_per_sqrt_s: f64,
     /// From how many samples the noise is known.
     pub noise_samples: f64,
-    /// How much further off than foretold the oscillator was, by span: the mean square, and from how many forecasts.
-    pub shown: [(f64, f64); 12],
+    /// How far off the oscillator was at the worst, by span: in what was foretold, in seconds, and from how many
+    /// forecasts.
+    pub shown: [KeptSpan; 12],
 }
 
 /// Why a document isn't used.

@@ -1,14 +1,14 @@
-//! Who writes the state: a thread of its own, since a disk may take long. It looks after the leap file's age, too.
+//! Who writes the state: a thread of its own, since a disk may take long.
 
-use super::{Document, StateDirectory, StateError};
+use super::Document;
 use crate::config::Config;
-use crate::leaps::Leaps;
+use crate::keeper::{Fault, Hands, Kept};
 use crate::pulse::disciplined::Disciplined;
-use crate::status::Surroundings;
 use maser_core::discipline::Saved;
 use maser_core::time::{Instant, Span, Ticks};
 use maser_sys::counter::Counter;
 use maser_sys::kernel_clock::{self, KernelClock};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -23,30 +23,27 @@ const FIRST_AFTER: Span = Span::from_seconds(300);
 /// From then on it is written so often, and when the server stops.
 const WRITTEN_EVERY: Span = Span::from_seconds(3_600);
 
-const LEAPS_LOOKED_AT_EVERY: Span = Span::from_seconds(86_400);
-
 /// Keeps what is worth it, if there is a place.
 #[derive(Debug)]
 pub struct Keeper {
     counter: Counter,
-    directory: Option<StateDirectory>,
-    leaps: Leaps,
+    /// The file, if there is a place for it.
+    file: Option<PathBuf>,
+    hands: Hands,
     locked_since: Option<Ticks>,
     written: Option<Ticks>,
-    leaps_looked_at: Option<Ticks>,
 }
 
 impl Keeper {
     /// Takes the directory, and gives what was kept there as far as it holds for `counter`. A server that has no place
     /// runs all the same.
     #[must_use]
-    pub fn open(config: &Config, counter: Counter, leaps: Leaps) -> (Self, Option<Saved>) {
-        let path = config.clock.state.clone().or_else(|| Surroundings::of_process().state());
-        let directory = path.ok_or(StateError::NoPlace).and_then(|path| StateDirectory::open(&path));
-        let directory = directory.inspect_err(|error| warn!("nothing is kept across restarts: {error}")).ok();
-        let saved = directory.as_ref().and_then(|directory| read(directory, &counter));
-        let keeper =
-            Self { counter, directory, leaps, locked_since: None, written: None, leaps_looked_at: None };
+    pub fn open(config: &Config, counter: Counter, hands: &Hands) -> (Self, Option<Saved>) {
+        let kept = hands.state(config.clock.state.as_deref());
+        let kept = kept.inspect_err(|error| warn!("nothing is kept across restarts: {error}")).ok();
+        let saved = kept.as_ref().and_then(|kept| read(kept, &counter));
+        let file = kept.map(|kept| kept.file);
+        let keeper = Self { counter, file, hands: hands.clone(), locked_since: None, written: None };
         (keeper, saved)
     }
 
@@ -54,7 +51,6 @@ impl Keeper {
     pub fn run(&mut self, clock: &Disciplined, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
             let now = self.counter.now();
-            self.look_at_leaps(clock, now);
             self.keep_if_due(clock, now);
             thread::sleep(LOOK_EVERY);
         }
@@ -79,20 +75,12 @@ impl Keeper {
 
     /// Writes, if there is a place and the clock is locked.
     fn keep(&mut self, clock: &Disciplined, now: Ticks) {
-        let Some((directory, (saved, utc))) = self.directory.as_ref().zip(clock.to_keep(now)) else { return };
+        let Some((file, (saved, utc))) = self.file.as_ref().zip(clock.to_keep(now)) else { return };
         self.written = Some(now);
-        if let Err(error) = directory.write(&Document::new(&self.counter, &saved, utc)) {
-            warn!("{}: the clock's state can't be kept: {error}", directory.file().display());
-        }
-    }
-
-    fn look_at_leaps(&mut self, clock: &Disciplined, now: Ticks) {
-        if self.leaps_looked_at.is_some_and(|then| self.passed(then, now) < LEAPS_LOOKED_AT_EVERY) {
-            return;
-        }
-        self.leaps_looked_at = Some(now);
-        if let Some(warning) = self.leaps.warning(clock.utc(now)) {
-            warn!("the leap file {warning}");
+        let document = serde_json::to_string(&Document::new(&self.counter, &saved, utc));
+        let written = document.map_err(Fault::new).and_then(|document| self.hands.save_state(document));
+        if let Err(error) = written {
+            warn!("{}: the clock's state can't be kept: {error}", file.display());
         }
     }
 
@@ -102,9 +90,9 @@ impl Keeper {
 }
 
 /// What was kept, as far as it holds; why not is told.
-fn read(directory: &StateDirectory, counter: &Counter) -> Option<Saved> {
-    let file = directory.file();
-    let document = match directory.read() {
+fn read(kept: &Kept, counter: &Counter) -> Option<Saved> {
+    let file = &kept.file;
+    let document = match kept.document() {
         Ok(document) => document?,
         Err(error) => {
             warn!("{}: {error}; the clock begins without", file.display());

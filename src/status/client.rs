@@ -139,7 +139,7 @@ mod tests {
         assert!(why("empty", b"").contains("isn't a maser status (nothing at all)"));
         assert!(why("html", b"<html>").contains("isn't a maser status (expected value at line 1"));
         assert!(why("cut", b"{\"version\":\"1\"").contains("isn't a maser status (EOF"));
-        let endless = vec![b' '; 5 << 20];
+        let endless = vec![b' '; usize::try_from(STATUS_OCTETS_MAX).unwrap() + 1];
         assert!(why("endless", &endless).contains("longer than"));
     }
 

@@ -5,6 +5,7 @@
 //! what is counted per second is counted over the difference of two uptimes.
 
 mod client;
+mod interfaces;
 mod place;
 mod residence;
 mod screen;
@@ -20,10 +21,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use client::{ClientError, fetch, find};
+pub use interfaces::{InterfaceStatus, QueueStatus};
 pub use place::{NoPlace, Surroundings};
 pub use residence::Residence;
 pub use screen::{Page, Screen, render, watch};
-pub use server::{SocketError, StatusServer};
+pub use server::{SocketError, StatusServer, StatusSocket};
 pub use sources::sources_table;
 pub use table::table;
 pub use timing::{EventStatus, LeapKnowledge, NextLeap, SourceStatus, Tracking};
@@ -31,8 +33,8 @@ pub use tracking::tracking_table;
 pub use units::rfc3339;
 pub(crate) use units::{seconds, signed_seconds};
 
-/// A document longer than this isn't a status: 256 workers with every counter and bucket stay below it.
-pub const STATUS_OCTETS_MAX: u64 = 4 << 20;
+/// A document longer than this isn't a status: 256 workers of each kind with every counter and bucket stay below it.
+pub const STATUS_OCTETS_MAX: u64 = 8 << 20;
 
 /// Counters by name, in the order of their names.
 pub type Counters = BTreeMap<String, u64>;
@@ -69,6 +71,8 @@ pub struct Status {
     pub tracking: Tracking,
     /// Where packets come in.
     pub ports: Vec<PortStatus>,
+    /// The interfaces whose requests are taken from the driver, in the order of the configuration.
+    pub interfaces: Vec<InterfaceStatus>,
     /// Who answers them.
     pub workers: Vec<WorkerStatus>,
 }
@@ -139,6 +143,13 @@ pub struct PortStatus {
 pub struct WorkerStatus {
     /// The core that it is pinned to; none if it couldn't be.
     pub core: Option<usize>,
+    /// Its packet port, as `socket` or `af-xdp`.
+    pub port: String,
+    /// The queues that it owns, as `eth0:0`; none with another port.
+    pub queues: Vec<String>,
+    /// Frames that nobody held when last no packet was waiting: those in the driver's own rings; always 0 in copy mode and
+    /// with another port.
+    pub frames_missing: u64,
     /// Requests that were answered, by the kind of answer.
     pub answers: Counters,
     /// Packets that weren't, by the reason.

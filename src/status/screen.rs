@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::table::{Columns, core_name, offset_text, reference_name, residence_cells};
 use super::units::{count, per_second, printable, seconds, uptime};
-use super::{Counters, Residence, Status, WorkerStatus, sources_table, sum, tracking_table};
+use super::{Counters, InterfaceStatus, Residence, Status, WorkerStatus, sources_table, sum, tracking_table};
 
 /// Home, without clearing first: the lines are overwritten in place, so nothing flickers.
 const HOME: &str = "\u{1b}[H";
@@ -72,7 +72,14 @@ fn ports_text(status: &Status) -> String {
             None => rungs.push((&port.rung, vec![&port.listen])),
         }
     }
-    rungs.iter().map(|(rung, addresses)| format!("{rung} at {}\n", addresses.join(", "))).collect()
+    let ports = rungs.iter().map(|(rung, addresses)| format!("{rung} at {}\n", addresses.join(", ")));
+    let interfaces = status.interfaces.iter().map(|interface| {
+        let InterfaceStatus { name, rung, mode, frames, .. } = interface;
+        let how: Vec<&str> =
+            [mode, frames].into_iter().map(String::as_str).filter(|word| !word.is_empty()).collect();
+        format!("{rung} on {name}{}\n", how.iter().map(|word| format!(", {word}")).collect::<String>())
+    });
+    ports.chain(interfaces).collect()
 }
 
 /// The state in two lines.
@@ -126,8 +133,8 @@ fn counters_text(status: &Status, difference: Option<&Difference<'_>>) -> String
 /// A line a worker; residence is that of the interval, so that it shows what happens now. A last line is of the whole
 /// run.
 fn workers_text(status: &Status, difference: Option<&Difference<'_>>) -> String {
-    let mut columns = Columns::new(0);
-    columns.row(["core", "answers", "drops", "p50", "p99", "p99.9", "max"]);
+    let mut columns = Columns::new(1);
+    columns.row(["port", "core", "answers", "drops", "p50", "p99", "p99.9", "max"]);
     let mut recent = Vec::new();
     for (index, worker) in status.workers.iter().enumerate() {
         let before =
@@ -140,20 +147,24 @@ fn workers_text(status: &Status, difference: Option<&Difference<'_>>) -> String 
             ),
             None => (count(worker.answered()), count(worker.dropped()), worker.residence.clone()),
         };
-        let mut cells = vec![core_name(worker.core), answers, drops];
+        let mut cells = vec![worker.port.clone(), core_name(worker.core), answers, drops];
         cells.extend(residence_cells(&residence));
         columns.row(cells);
         recent.push(residence);
     }
     if recent.len() > 1 {
-        let mut cells = vec!["all".to_owned(), String::new(), String::new()];
+        let mut cells = vec!["all".to_owned(), String::new(), String::new(), String::new()];
         cells.extend(residence_cells(&Residence::together(&recent)));
         columns.row(cells);
     }
     if difference.is_some() {
         let total = |which: Which| count(sum(&status.total(which)));
-        let mut cells =
-            vec!["run".to_owned(), total(|worker| &worker.answers), total(|worker| &worker.drops)];
+        let mut cells = vec![
+            "run".to_owned(),
+            String::new(),
+            total(|worker| &worker.answers),
+            total(|worker| &worker.drops),
+        ];
         cells.extend(residence_cells(&status.residence()));
         columns.row(cells);
     }
@@ -327,6 +338,8 @@ locked, stratum 1, reference PPS, leap none
 offset -12.3 ns, root delay 0 ns, root dispersion 1.21 us, steps 1
 io-uring at 0.0.0.0:123
 socket at [::]:123
+af-xdp on eth0, native, copy
+socket on eth1, generic
 
 answers          151,234/s  20,737,031
 drops                0.5/s       1,048
@@ -334,11 +347,11 @@ drops                0.5/s       1,048
   short              0.5/s           8
 snapshot_retry         0/s          12
 
-core     answers  drops      p50      p99    p99.9      max
-   0   151,234/s    0/s  4.10 us  4.10 us  8.19 us  8.19 us
-   1         0/s  0.5/s        -        -        -        -
- all                     4.10 us  4.10 us  8.19 us  8.19 us
- run  20,737,031  1,048  1.02 us  4.10 us  16.4 us  1.05 ms
+port    core     answers  drops      p50      p99    p99.9      max
+af-xdp     0   151,234/s    0/s  4.10 us  4.10 us  8.19 us  8.19 us
+socket     1         0/s  0.5/s        -        -        -        -
+all                              4.10 us  4.10 us  8.19 us  8.19 us
+run           20,737,031  1,048  1.02 us  4.10 us  16.4 us  1.05 ms
 ";
         let text = render(&later(), Some(&plausible()), 80);
         assert_eq!(text, expected, "\n{text}");

@@ -5,6 +5,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, poll};
 use thiserror::Error;
 
 use super::Status;
@@ -26,6 +28,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 const WRITES_MAX: usize = 64;
 /// Between connections, so that a client that asks in a loop takes at most 1 % of a core's turns.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// The stop flag is looked at this often at least, ms.
+const STOP_LOOKED_AT_MS: u8 = 100;
 
 /// Why the status socket can't be had.
 #[derive(Debug, Error)]
@@ -56,52 +61,76 @@ pub enum SocketError {
     },
 }
 
-/// The listening socket; dropping it stops the thread and removes the file.
+/// The listening socket and its file; dropping it removes the file.
 #[derive(Debug)]
-pub struct StatusServer {
+pub struct StatusSocket {
+    listener: UnixListener,
     path: PathBuf,
     /// Device and inode of the file, so that a successor's file isn't removed.
     identity: (u64, u64),
+}
+
+impl StatusSocket {
+    /// Listens at `path`; connections wait until somebody answers them.
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        let refused = |error| SocketError::Refused { path: path.to_owned(), error };
+        let listener = bind(path)?;
+        let metadata = fs::symlink_metadata(path).map_err(refused)?;
+        Ok(Self { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+    }
+}
+
+impl AsFd for StatusSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Drop for StatusSocket {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the status socket's file stays");
+        }
+    }
+}
+
+/// Who answers at a listening socket; dropping it stops the thread.
+#[derive(Debug)]
+pub struct StatusServer {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// The socket, if it is this server's own.
+    socket: Option<StatusSocket>,
 }
 
 impl StatusServer {
     /// Listens at `path` and answers every connection with what `status` returns then.
     pub fn start(path: &Path, status: impl Fn() -> Status + Send + 'static) -> Result<Self, SocketError> {
         let refused = |error| SocketError::Refused { path: path.to_owned(), error };
-        let listener = bind(path)?;
-        let metadata = fs::symlink_metadata(path).map_err(refused)?;
+        let socket = StatusSocket::bind(path)?;
+        let listener = socket.listener.try_clone().map_err(refused)?;
+        let mut server = Self::over(listener, status).map_err(refused)?;
+        server.socket = Some(socket);
+        Ok(server)
+    }
+
+    /// Answers at a socket that somebody else made and removes.
+    pub fn over(listener: UnixListener, status: impl Fn() -> Status + Send + 'static) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let serve = move || serve(&listener, &stopped, &status);
-        let thread = thread::Builder::new().name("status".to_owned()).spawn(serve).map_err(refused)?;
-        let identity = (metadata.dev(), metadata.ino());
-        Ok(Self { path: path.to_owned(), identity, stop, thread: Some(thread) })
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+        let thread = thread::Builder::new().name("status".to_owned()).spawn(serve)?;
+        Ok(Self { stop, thread: Some(thread), socket: None })
     }
 }
 
 impl Drop for StatusServer {
     fn drop(&mut self) {
-        // Pairs with the thread's load after it accepts.
+        // Pairs with the thread's load while it waits.
         self.stop.store(true, Ordering::Release);
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
-        if !ours {
-            // The thread can't be woken by a path that leads elsewhere; it ends with the process.
-            return;
-        }
-        let woken = UnixStream::connect(&self.path).is_ok();
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "the status socket's file stays");
-        }
-        if let Some(thread) = self.thread.take().filter(|_| woken)
+        if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
             tracing::warn!("the status thread had panicked");
@@ -142,12 +171,13 @@ fn bind(path: &Path) -> Result<UnixListener, SocketError> {
 }
 
 fn serve(listener: &UnixListener, stop: &AtomicBool, status: &dyn Fn() -> Status) {
-    loop {
-        let connection = listener.accept();
-        // Pairs with the store in `drop`.
-        if stop.load(Ordering::Acquire) {
-            return;
+    // Pairs with the store in `drop`.
+    while !stop.load(Ordering::Acquire) {
+        let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        if !poll(&mut waiting, STOP_LOOKED_AT_MS).is_ok_and(|up| up > 0) {
+            continue;
         }
+        let connection = listener.accept();
         let answered = connection.and_then(|(stream, _)| answer(stream, &status()));
         if let Err(error) = answered {
             tracing::debug!(%error, "a status connection failed");

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::interfaces::{interface_lines, verdict_lines};
 use super::units::{count, float, nanoseconds, printable, seconds, signed_seconds, uptime};
 use super::{Counters, LeapStatus, Residence, SourceStatus, State, Status};
 
@@ -106,6 +107,12 @@ pub fn table(status: &Status, all: bool) -> String {
         text.push('\n');
         text.push_str(&ports.text());
     }
+    if !status.interfaces.is_empty() {
+        text.push('\n');
+        text.push_str(&interface_lines(status));
+        text.push('\n');
+        text.push_str(&verdict_lines(status, all));
+    }
     text.push('\n');
     text.push_str(&counter_lines(status, all));
     text.push('\n');
@@ -156,24 +163,35 @@ fn counter_lines(status: &Status, all: bool) -> String {
     let answers = status.total(|worker| &worker.answers);
     let drops = status.total(|worker| &worker.drops);
     let events = status.total(|worker| &worker.events);
-    let packets = float(super::sum(&answers)) + float(super::sum(&drops));
+    let packets = super::sum(&answers).saturating_add(super::sum(&drops));
     let mut columns = Columns::new(1);
-    let mut section = |title: &str, counters: &Counters, shares: bool| {
-        let total = super::sum(counters);
-        let share =
-            |part: u64| if shares && packets > 0.0 { share(float(part) / packets) } else { String::new() };
-        // Of unlike events there is no sum.
-        columns.row([title.to_owned(), if shares { count(total) } else { String::new() }, share(total)]);
-        for (name, &value) in counters.iter().filter(|&(_, &value)| all || value > 0) {
-            columns.row([format!("  {name}"), count(value), share(value)]);
-        }
-    };
-    section("Answers", &answers, true);
-    section("Drops", &drops, true);
+    section(&mut columns, "Answers", &answers, Some(packets), all);
+    section(&mut columns, "Drops", &drops, Some(packets), all);
     if all || events.values().any(|&value| value > 0) {
-        section("Events", &events, false);
+        section(&mut columns, "Events", &events, None, all);
     }
     columns.text()
+}
+
+/// Counters under a title, with their sum and their shares of `packets`, where they are packets.
+pub(super) fn section(
+    columns: &mut Columns,
+    title: &str,
+    counters: &Counters,
+    packets: Option<u64>,
+    all: bool,
+) {
+    let share = |part: u64| match packets {
+        Some(packets) if packets > 0 => share(float(part) / float(packets)),
+        Some(_) | None => String::new(),
+    };
+    let total = super::sum(counters);
+    // Of unlike events there is no sum.
+    let sum = if packets.is_some() { count(total) } else { String::new() };
+    columns.row([title.to_owned(), sum, share(total)]);
+    for (name, &value) in counters.iter().filter(|&(_, &value)| all || value > 0) {
+        columns.row([format!("  {name}"), count(value), share(value)]);
+    }
 }
 
 fn share(part: f64) -> String {
@@ -184,19 +202,21 @@ fn share(part: f64) -> String {
 
 /// A worker a line, and all of them together.
 fn worker_lines(status: &Status) -> String {
-    let mut columns = Columns::new(0);
-    columns.row(["Core", "Answers", "Drops", "p50", "p99", "p99.9", "Max"]);
-    let mut row = |core: String, answers: u64, drops: u64, residence: &Residence| {
-        let mut cells = vec![core, count(answers), count(drops)];
+    let mut columns = Columns::new(1);
+    columns.row(["Port", "Core", "Answers", "Drops", "p50", "p99", "p99.9", "Max"]);
+    let mut row = |port: String, core: String, answers: u64, drops: u64, residence: &Residence| {
+        let mut cells = vec![port, core, count(answers), count(drops)];
         cells.extend(residence_cells(residence));
         columns.row(cells);
     };
     for worker in &status.workers {
-        row(core_name(worker.core), worker.answered(), worker.dropped(), &worker.residence);
+        let (port, core) = (worker.port.clone(), core_name(worker.core));
+        row(port, core, worker.answered(), worker.dropped(), &worker.residence);
     }
     if status.workers.len() > 1 {
         let (answers, drops) = (status.total(|worker| &worker.answers), status.total(|worker| &worker.drops));
-        row("all".to_owned(), super::sum(&answers), super::sum(&drops), &status.residence());
+        let residence = status.residence();
+        row("all".to_owned(), "all".to_owned(), super::sum(&answers), super::sum(&drops), &residence);
     }
     columns.text()
 }
@@ -219,6 +239,7 @@ pub(super) fn residence_cells(residence: &Residence) -> [String; 4] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::InterfaceStatus;
     use super::super::tests::plausible;
     use super::*;
 
@@ -247,6 +268,22 @@ Listen       Port      Why
 0.0.0.0:123  io-uring
 [::]:123     socket    io_uring: switched off (kernel.io_uring_disabled = 2)
 
+Interface  Port    Mode     Frames  Stamps  Why
+eth0       af-xdp  native   copy    hook    the driver has no zero-copy
+eth1       socket  generic  -       -       a step down: no AF_XDP socket
+
+Queue   Core  Events
+eth0:0     0  -
+eth0:1     0  rx-ring-full 1,204
+
+eth0: its queues aren't chosen by source address alone, so that a client may meet several workers; set it with:
+  ethtool -N eth0 rx-flow-hash udp4 s
+
+XDP eth0      12,346,718  100.00 %
+  not-served       1,040    0.01 %
+  steered     12,345,678   99.99 %
+XDP eth1               0
+
 Answers           19,224,691  99.99 %
   server          19,224,691  99.99 %
 Drops                  1,043   0.01 %
@@ -255,10 +292,10 @@ Drops                  1,043   0.01 %
 Events
   snapshot_retry          12
 
-Core     Answers  Drops      p50      p99    p99.9      Max
-   0  12,345,678  1,040  1.02 us  4.10 us  16.4 us  1.05 ms
-   1   6,879,013      3  1.02 us  4.10 us  16.4 us  1.05 ms
- all  19,224,691  1,043  1.02 us  4.10 us  16.4 us  1.05 ms
+Port    Core     Answers  Drops      p50      p99    p99.9      Max
+af-xdp     0  12,345,678  1,040  1.02 us  4.10 us  16.4 us  1.05 ms
+socket     1   6,879,013      3  1.02 us  4.10 us  16.4 us  1.05 ms
+all      all  19,224,691  1,043  1.02 us  4.10 us  16.4 us  1.05 ms
 ";
         assert_eq!(table(&plausible(), false), expected, "\n{}", table(&plausible(), false));
     }
@@ -274,7 +311,7 @@ Core     Answers  Drops      p50      p99    p99.9      Max
         let status = Status { workers: vec![super::super::WorkerStatus::default()], ..Status::default() };
         let text = table(&status, false);
         assert!(text.contains("Offset          : not known\n"), "{text}");
-        assert!(text.contains("\n any        0      0    -    -      -    -\n"), "{text}");
+        assert!(text.contains("\n       any        0      0    -    -      -    -\n"), "{text}");
     }
 
     #[test]
@@ -295,6 +332,14 @@ Core     Answers  Drops      p50      p99    p99.9      Max
         status.tracking.last_events[0].text.clone_from(&evil);
         status.clock.why.clone_from(&evil);
         status.ports[0].why.clone_from(&evil);
+        let interface = &mut status.interfaces[0];
+        let InterfaceStatus { name, rung, mode, frames, stamps, why, .. } = interface;
+        for text in [name, rung, mode, frames, stamps, why, &mut interface.spread[0]] {
+            text.clone_from(&evil);
+        }
+        interface.verdicts.insert(evil.clone(), 9);
+        interface.queues[0].events.insert(evil.clone(), 9);
+        status.workers[0].port.clone_from(&evil);
         status.workers[0].drops.insert(evil, 9);
         for text in [
             table(&status, true),

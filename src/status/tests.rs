@@ -32,8 +32,44 @@ pub(crate) fn plausible() -> Status {
                 why: "io_uring: switched off (kernel.io_uring_disabled = 2)".to_owned(),
             },
         ],
-        workers: vec![worker(0, 12_345_678, 1_040, 0), worker(1, 6_879_013, 0, 3)],
+        interfaces: interfaces(),
+        workers: vec![
+            WorkerStatus {
+                port: "af-xdp".to_owned(),
+                queues: vec!["eth0:0".to_owned(), "eth0:1".to_owned()],
+                ..worker(0, 12_345_678, 1_040, 0)
+            },
+            WorkerStatus { port: "socket".to_owned(), ..worker(1, 6_879_013, 0, 3) },
+        ],
     }
+}
+
+fn interfaces() -> Vec<InterfaceStatus> {
+    let queue = |queue, full| QueueStatus {
+        queue,
+        core: 0,
+        events: Counters::from([("rx-ring-full".to_owned(), full), ("rx-dropped".to_owned(), 0)]),
+    };
+    let verdicts = [("steered".to_owned(), 12_345_678), ("not-served".to_owned(), 1_040)];
+    let interface = |name: &str, rung: &str, mode: &str, why: &str| InterfaceStatus {
+        name: name.to_owned(),
+        driver: "veth".to_owned(),
+        rung: rung.to_owned(),
+        mode: mode.to_owned(),
+        why: why.to_owned(),
+        ..InterfaceStatus::default()
+    };
+    vec![
+        InterfaceStatus {
+            frames: "copy".to_owned(),
+            stamps: "hook".to_owned(),
+            queues: vec![queue(0, 0), queue(1, 1_204)],
+            verdicts: Counters::from(verdicts),
+            spread: vec!["ethtool -N eth0 rx-flow-hash udp4 s".to_owned()],
+            ..interface("eth0", "af-xdp", "native", "the driver has no zero-copy")
+        },
+        interface("eth1", "socket", "generic", "a step down: no AF_XDP socket"),
+    ]
 }
 
 fn sources() -> Vec<SourceStatus> {
@@ -131,6 +167,7 @@ fn worker(core: usize, answers: u64, not_a_request: u64, short: u64) -> WorkerSt
         drops: counters(&[("loop", 0), ("not_a_request", not_a_request), ("short", short)]),
         events: counters(&[("snapshot_retry", 6)]),
         residence: Residence::from_buckets(&buckets),
+        ..WorkerStatus::default()
     }
 }
 
@@ -158,6 +195,11 @@ fn the_document_keeps_its_names() {
     assert_eq!(text("/workers/1/drops/short"), "3");
     assert_eq!(text("/workers/0/residence/p50_ns"), "1023");
     assert_eq!(text("/ports/1/rung"), "\"socket\"");
+    assert_eq!(text("/interfaces/0/frames"), "\"copy\"");
+    assert_eq!(text("/interfaces/0/queues/1/events/rx-ring-full"), "1204");
+    assert_eq!(text("/interfaces/0/verdicts/steered"), "12345678");
+    assert_eq!(text("/interfaces/0/spread/0"), "\"ethtool -N eth0 rx-flow-hash udp4 s\"");
+    assert_eq!(text("/workers/0/queues/1"), "\"eth0:1\"");
     assert_eq!(serde_json::from_value::<Status>(document).unwrap(), plausible());
 }
 
@@ -167,7 +209,12 @@ fn the_largest_document_fits() {
     let buckets: Vec<(u64, u64)> = (0..512).map(|bucket| (bucket << 25, u64::from(u32::MAX))).collect();
     let mut status = plausible();
     let worker = WorkerStatus { residence: Residence::from_buckets(&buckets), ..status.workers[0].clone() };
-    status.workers = vec![worker; crate::config::WORKERS_MAX];
+    // Each core has a worker of each kind.
+    status.workers = vec![worker; 2 * crate::config::WORKERS_MAX];
+    let queue = status.interfaces[0].queues[1].clone();
+    let queues = vec![queue; 64];
+    let interface = InterfaceStatus { queues, ..status.interfaces[0].clone() };
+    status.interfaces = vec![interface; crate::config::INTERFACES_MAX];
     let source = SourceStatus { problem: Some("?".repeat(1_000)), ..status.sources[0].clone() };
     status.sources = vec![source; maser_core::discipline::SOURCES_MAX];
     let octets = serde_json::to_vec(&status).unwrap().len() as u64;

@@ -15,31 +15,47 @@
 //! | [`pps`] | pulses that the kernel stamps (RFC 2783) |
 //! | [`serial`] | ttys and ptys, raw |
 //! | [`ntp_shm`] | the shared memory segments of gpsd and ntpd |
+//! | [`handover`] | messages with descriptors between two processes |
+//! | [`random`] | random numbers |
+//! | [`privileges`] | capabilities, given up by all threads |
+//! | [`seccomp`] | the filter of system calls that the server works under |
 //! | [`udp_socket`] | UDP sockets with receive stamps, packet info and steering by source address |
 //! | [`datagram`] | what both datagram ports deliver |
 //! | [`mmsg`] | batches through `recvmmsg`/`sendmmsg` |
 //! | [`uring`] | batches through io_uring |
+//! | [`af_xdp`] | batches from an interface's queues, past the network stack |
 //! | [`outbox`] | what a generator sends with one `sendmmsg` |
 //! | [`udp_client`] | a client's UDP socket, with stamps of both directions |
 //! | [`packet_socket`] | whole frames past the queueing discipline, replies from a shared ring, the way to a target |
+//! | [`netlink`] | links and addresses, and word of their changes (rtnetlink) |
+//! | [`ethtool`] | what an interface is and how it is set |
 //! | [`live_frames`] | BPF programs that send by a schedule and count replies in the driver |
+//! | [`xdp_program`] | the BPF program that steers requests to AF_XDP sockets |
 //! | [`snapshot_cell`] | none: the two-copy latch |
 //! | [`alloc_count`] | none: an allocator that counts, for tests |
 
 pub mod adjtimex;
+pub mod af_xdp;
 pub mod alloc_count;
+mod bpf;
 pub mod calibration;
 pub mod clock;
 pub mod clock_watch;
 pub mod counter;
 pub mod datagram;
+pub mod ethtool;
+pub mod handover;
 pub mod kernel_clock;
 pub mod live_frames;
 pub mod mmsg;
+pub mod netlink;
 pub mod ntp_shm;
 pub mod outbox;
 pub mod packet_socket;
 pub mod pps;
+pub mod privileges;
+pub mod random;
+pub mod seccomp;
 pub mod serial;
 pub mod snapshot_cell;
 mod transmit_stamp;
@@ -47,3 +63,4 @@ mod tsc;
 pub mod udp_client;
 pub mod udp_socket;
 pub mod uring;
+pub mod xdp_program;

@@ -24,14 +24,15 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use libbpf_rs::libbpf_sys::{bpf_prog_test_run_opts, bpf_test_run_opts};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
 
+pub use crate::bpf::AttachMode;
 pub use cookie::Cookie;
 pub use ends::{EndCounts, Pass, Reflector, Sink};
 pub use error::LiveError;
-pub use object::AttachMode;
 pub use replies::{CountSetting, ReplyCounter, ReplyCounts};
 pub use template::VARIANTS_MAX;
 
-use object::{Attached, FIRST, Programs, bytes_of, words_of};
+use crate::bpf::{Attached, io_error};
+use object::{FIRST, Programs, bytes_of, words_of};
 use parking::Parking;
 
 /// The buckets of a lag histogram: bucket `n` counts lags from 2ⁿ ns to twice that, and the first 0 too.
@@ -180,7 +181,7 @@ impl LiveSender {
         words[state::LEFT] = count;
         self.batch = if interval.ns() < FULL_BELOW_NS { BATCH_FULL } else { BATCH_PACED };
         self.iterations = *ITERATIONS.start();
-        self.state.update(FIRST, &bytes_of(&words), MapFlags::ANY).map_err(object::io_error)
+        self.state.update(FIRST, &bytes_of(&words), MapFlags::ANY).map_err(io_error)
     }
 
     /// Sends what is due for some 20 ms; whether the schedule is done. Call it in a loop, on a core that is kept
@@ -240,7 +241,7 @@ impl LiveSender {
 
     fn state_words(&self) -> io::Result<[u64; state::WORDS]> {
         let mut octets = [0; state::WORDS * 8];
-        self.state.lookup_into(FIRST, &mut octets, MapFlags::ANY).map_err(object::io_error)?;
+        self.state.lookup_into(FIRST, &mut octets, MapFlags::ANY).map_err(io_error)?;
         let mut words = [0; state::WORDS];
         words.iter_mut().zip(words_of(&octets)).for_each(|(to, word)| *to = word);
         Ok(words)

@@ -180,8 +180,12 @@ impl Drop for Segment {
 
 fn identify(unit: u8, flags: c_int) -> io::Result<c_int> {
     // SAFETY: the call takes and returns integers.
-    let id = unsafe { libc::shmget(KEY_BASE + key_t::from(unit), SEGMENT_LENGTH, flags) };
+    let id = unsafe { libc::shmget(key(unit), SEGMENT_LENGTH, flags) };
     if id < 0 { Err(io::Error::last_os_error()) } else { Ok(id) }
+}
+
+pub(crate) fn key(unit: u8) -> key_t {
+    KEY_BASE + key_t::from(unit)
 }
 
 /// The other side, for tests: writes as gpsd does, or as a writer of mode 0, and removes the segment when dropped.

@@ -175,6 +175,9 @@ const SET_PARAMETERS: Ioctl = libc::_IOW::<*mut Parameters>(TYPE, 0xa2);
 const GET_CAPABILITIES: Ioctl = libc::_IOR::<*mut c_int>(TYPE, 0xa3);
 const FETCH: Ioctl = libc::_IOWR::<*mut FetchData>(TYPE, 0xa4);
 
+/// What an open device is asked.
+pub(crate) const REQUESTS: [Ioctl; 2] = [GET_CAPABILITIES, FETCH];
+
 const _: () = {
     assert!(size_of::<KernelTime>() == 16 && size_of::<Parameters>() == 40 && size_of::<FetchData>() == 64);
     assert!(std::mem::offset_of!(FetchData, clear_time) == 24);
@@ -197,31 +200,26 @@ pub struct PpsDevice {
 }
 
 impl PpsDevice {
-    /// Opens the device and sees to it that `edge` is captured. The edge captured last, if any, is the first that
-    /// [`fetch`](Self::fetch) hands over, however old it is.
+    /// Opens the device and sees to it that `edge` is captured.
     ///
     /// # Errors
     /// What keeps it from delivering this edge.
     pub fn open(path: &Path, edge: Edge) -> Result<Self, PpsError> {
-        // Non-blocking: the path may be a FIFO or a serial line by mistake, on which opening could wait for ever.
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
-        let file = file.map_err(|error| match error.raw_os_error() {
-            // A node without a driver behind it is no device either.
-            Some(libc::ENOENT | libc::ENOTDIR | libc::ENXIO | libc::ENODEV) => PpsError::NoDevice,
-            Some(libc::EACCES | libc::EPERM) => PpsError::NotPermitted,
-            _ => PpsError::Failed { call: "open", error },
-        })?;
-        let mut mode: c_int = 0;
-        call(&file, GET_CAPABILITIES, &mut mode).map_err(|error| match error.raw_os_error() {
-            Some(libc::ENOTTY | libc::EINVAL | libc::EOPNOTSUPP) => PpsError::NotPps,
-            _ => PpsError::Failed { call: "PPS_GETCAP", error },
-        })?;
-        let capabilities = Capabilities::of_mode(mode);
-        if !capabilities.has(edge) {
-            return Err(PpsError::NoSuchEdge(edge));
+        Self::of_file(open_file(path, edge)?, edge)
+    }
+
+    /// What [`open_file`] gave, here or in another process. The edge captured last, if any, is the first that
+    /// [`fetch`](Self::fetch) hands over, however old it is.
+    ///
+    /// # Errors
+    /// What keeps it from delivering this edge.
+    pub fn of_file(file: File, edge: Edge) -> Result<Self, PpsError> {
+        let capabilities = capabilities(&file)?;
+        if capabilities.has(edge) {
+            Ok(Self { file, edge, capabilities, last_sequence: 0 })
+        } else {
+            Err(PpsError::NoSuchEdge(edge))
         }
-        switch_on(&file, edge)?;
-        Ok(Self { file, edge, capabilities, last_sequence: 0 })
     }
 
     /// Which edges the device can capture.
@@ -275,6 +273,35 @@ impl PpsDevice {
         let realtime_ns = time.seconds.saturating_mul(1_000_000_000).saturating_add(time.nanos.into());
         Some(PpsEvent { sequence, realtime_ns })
     }
+}
+
+/// Opens a device and sees to it that `edge` is captured: what takes privileges.
+///
+/// # Errors
+/// What keeps it from delivering this edge.
+pub fn open_file(path: &Path, edge: Edge) -> Result<File, PpsError> {
+    // Non-blocking: the path may be a FIFO or a serial line by mistake, on which opening could wait for ever.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    let file = file.map_err(|error| match error.raw_os_error() {
+        // A node without a driver behind it is no device either.
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ENXIO | libc::ENODEV) => PpsError::NoDevice,
+        Some(libc::EACCES | libc::EPERM) => PpsError::NotPermitted,
+        _ => PpsError::Failed { call: "open", error },
+    })?;
+    if !capabilities(&file)?.has(edge) {
+        return Err(PpsError::NoSuchEdge(edge));
+    }
+    switch_on(&file, edge)?;
+    Ok(file)
+}
+
+fn capabilities(file: &File) -> Result<Capabilities, PpsError> {
+    let mut mode: c_int = 0;
+    call(file, GET_CAPABILITIES, &mut mode).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOTTY | libc::EINVAL | libc::EOPNOTSUPP) => PpsError::NotPps,
+        _ => PpsError::Failed { call: "PPS_GETCAP", error },
+    })?;
+    Ok(Capabilities::of_mode(mode))
 }
 
 /// Sees to it that the edge is captured, and changes nothing where it is already.

@@ -115,20 +115,15 @@ impl SerialLine {
     /// # Errors
     /// What keeps it from being read.
     pub fn open(path: &Path, baud: Option<u32>) -> Result<Self, SerialError> {
+        Self::of_file(open_file(path)?, baud)
+    }
+
+    /// What [`open_file`] gave, here or in another process.
+    ///
+    /// # Errors
+    /// What keeps it from being read.
+    pub fn of_file(file: File, baud: Option<u32>) -> Result<Self, SerialError> {
         let rate = baud.map(rate_of).transpose()?;
-        // Non-blocking, or opening would wait for the carrier that three wires don't have.
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
-        let file = file.map_err(|error| match error.raw_os_error() {
-            // A pty whose other end is gone and an adapter's node that outlived it are no devices either.
-            Some(libc::ENOENT | libc::ENOTDIR | libc::EIO | libc::ENXIO | libc::ENODEV) => {
-                SerialError::NoDevice
-            }
-            Some(libc::EACCES | libc::EPERM) => SerialError::NotPermitted,
-            Some(libc::EBUSY) => SerialError::Busy,
-            Some(libc::EISDIR) => SerialError::NotALine,
-            _ => SerialError::Failed { call: "open", error },
-        })?;
         let or = |errno, known, meaning, call| {
             if errno == known { meaning } else { SerialError::Failed { call, error: io::Error::from(errno) } }
         };
@@ -202,7 +197,28 @@ impl Drop for SerialLine {
     fn drop(&mut self) {
         // Another process may hold the line open too, and would keep it closed to others for ever.
         let _ = self.set_exclusive(libc::TIOCNXCL);
+        // Closing waits until what was written has left, for up to 30 s (the kernel's closing_wait) where the other end
+        // takes nothing. Where the driver can't discard it, that wait is left.
+        let _ = termios::tcflush(&*self.file, FlushArg::TCOFLUSH);
     }
+}
+
+/// Opens a line, which may take privileges, and changes nothing of it.
+///
+/// # Errors
+/// What keeps it from being opened.
+pub fn open_file(path: &Path) -> Result<File, SerialError> {
+    // Non-blocking, or opening would wait for the carrier that three wires don't have.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+    file.map_err(|error| match error.raw_os_error() {
+        // A pty whose other end is gone and an adapter's node that outlived it are no devices either.
+        Some(libc::ENOENT | libc::ENOTDIR | libc::EIO | libc::ENXIO | libc::ENODEV) => SerialError::NoDevice,
+        Some(libc::EACCES | libc::EPERM) => SerialError::NotPermitted,
+        Some(libc::EBUSY) => SerialError::Busy,
+        Some(libc::EISDIR) => SerialError::NotALine,
+        _ => SerialError::Failed { call: "open", error },
+    })
 }
 
 fn rate_of(baud: u32) -> Result<BaudRate, SerialError> {
@@ -293,6 +309,25 @@ mod tests {
         let mut line = SerialLine::open(&path, None).unwrap();
         let error = line.write(&[0; 1 << 20], SOON).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// A pty's close never waits, so that this shows only that the kernel is told to discard: a master in packet mode
+    /// (tty_ioctl(4), `TIOCPKT`) hears so.
+    #[test]
+    fn what_was_not_taken_is_discarded_before_the_line_is_closed() {
+        // TIOCPKT_FLUSHWRITE of asm-generic/ioctls.h.
+        const FLUSHWRITE: u8 = 2;
+        let (mut master, path) = pty();
+        let mut line = SerialLine::open(&path, None).unwrap();
+        let on: libc::c_int = 1;
+        // SAFETY: `TIOCPKT` reads one int, and `on` lives until it returns.
+        let failed = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCPKT, &raw const on) };
+        assert_eq!(failed, 0);
+        line.write(b"never read", SOON).unwrap();
+        drop(line);
+        let mut said = [0; 16];
+        assert_eq!(master.read(&mut said).unwrap(), 1, "{said:?}");
+        assert_eq!(said[0] & FLUSHWRITE, FLUSHWRITE, "{said:?}");
     }
 
     #[test]

@@ -1,6 +1,14 @@
 //! The instructions that read the TSC, and who vouches for it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
+
+/// The clock sources that the kernel would use, one line. It stays open, so that it can be read by a process that may not
+/// open files any more.
+static CLOCKSOURCES: OnceLock<Option<File>> = OnceLock::new();
+const CLOCKSOURCES_PATH: &str = "/sys/devices/system/clocksource/clocksource0/available_clocksource";
+const CLOCKSOURCES_OCTETS_MAX: usize = 512;
 
 /// What the kernel thinks of the TSC, as far as this process may see.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -25,8 +33,11 @@ impl KernelView {
     /// Reads what may change while a server runs.
     #[must_use]
     pub fn read_clocksources() -> Self {
-        let clocksources = "/sys/devices/system/clocksource/clocksource0/available_clocksource";
-        Self { available_clocksources: fs::read_to_string(clocksources).ok(), cpuinfo: None }
+        let file = CLOCKSOURCES.get_or_init(|| File::open(CLOCKSOURCES_PATH).ok()).as_ref();
+        let mut text = [0; CLOCKSOURCES_OCTETS_MAX];
+        let length = file.and_then(|file| file.read_at(&mut text, 0).ok());
+        let read = length.and_then(|length| str::from_utf8(text.get(..length)?).ok());
+        Self { available_clocksources: read.map(str::to_owned), cpuinfo: None }
     }
 
     /// Whether something that could be read speaks against the TSC; what can't be read (a container's mounts)

@@ -29,6 +29,13 @@ pub(crate) struct Seen {
     pub(crate) distance_ns: i64,
 }
 
+impl Seen {
+    /// What a client that keeps true time would find the server to be off: RFC 5905 §8.
+    pub(crate) fn offset_error_ns(&self) -> i64 {
+        self.receive_error_ns.midpoint(self.transmit_error_ns)
+    }
+}
+
 /// Asks until `end`.
 pub(crate) fn ask(server: SocketAddr, truth: Truth, end: &AtomicBool) -> Vec<Seen> {
     let mut client = UdpClient::open(Ipv4Addr::LOCALHOST.into(), server, 4).expect("a socket can be had");
@@ -72,14 +79,10 @@ fn ask_once(client: &mut UdpClient, outbox: &mut Outbox, number: u64, truth: Tru
                 reply,
                 receive_error_ns: error_ns(reply.receive, truth.at_realtime(sent_ns, now)),
                 transmit_error_ns: error_ns(reply.transmit, truth.at_realtime(came_stamp.nanos, now)),
-                distance_ns: short_ns(reply.root_dispersion) + short_ns(reply.root_delay) / 2,
+                distance_ns: reply.distance_ns(),
             });
         }
         thread::sleep(LOOK_EVERY);
     }
     None
-}
-
-fn short_ns(short: u32) -> i64 {
-    (i64::from(short) * 1_000_000_000) >> 16
 }

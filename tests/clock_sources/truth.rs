@@ -56,6 +56,11 @@ impl Truth {
         let now_ns = self.true_ns + passed + passed / 1_000_000 * FAST_PPM;
         now_ns - (now.realtime_ns - realtime_ns)
     }
+
+    /// How far true time is ahead of the machine's clock.
+    pub(crate) fn ahead_ns(&self, now: Moment) -> i64 {
+        self.at_realtime(now.realtime_ns, now) - now.realtime_ns
+    }
 }
 
 /// Writes gpsd's SOCK records for as long as it lives, except while it has no antenna.

@@ -96,7 +96,7 @@ fn what_was_received_before_the_signal_is_answered() {
         fs::write(&config, lines).expect("a file can be written");
         let mut server = setting.with(&["--config", text(&config)]).start();
         let clients: Vec<_> = (1..=QUEUED_CLIENTS).map(|last| Client::at([127, 0, 0, last].into())).collect();
-        server.signal(Signal::SIGSTOP);
+        server.signal_server(Signal::SIGSTOP);
         assert!(within(READY_LIMIT, || all_threads_stopped(&server).then_some(())).is_some());
         for client in &clients {
             for number in 0..QUEUED_PER_CLIENT {
@@ -105,7 +105,8 @@ fn what_was_received_before_the_signal_is_answered() {
         }
         // Both are pending when it goes on, so the signal to end is there before the first request is read.
         server.signal(Signal::SIGTERM);
-        server.signal(Signal::SIGCONT);
+        assert!(within(READY_LIMIT, || is_told_to_stop(&server).then_some(())).is_some(), "it is passed on");
+        server.signal_server(Signal::SIGCONT);
         let begin = now();
         server.ends_well();
         let log = server.log();
@@ -129,7 +130,7 @@ fn it_serves_without_any_privilege() {
     for port in ["socket", "io-uring"] {
         let mut server = Setting::new().with(&["--port", port]).unprivileged().start();
         assert!(Client::at(Ipv4Addr::LOCALHOST).ask(server.address()).is_some(), "{port}");
-        let status = fs::read_to_string(format!("/proc/{}/status", server.process_id())).expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{}/status", server.server_id())).expect("it runs");
         let has = |line: &str| status.lines().any(|present| present == line);
         assert!(has("CapEff:\t0000000000000000") && has("CapBnd:\t0000000000000000"), "{status}");
         assert!(has("Uid:\t65534\t65534\t65534\t65534"), "{status}");
@@ -166,8 +167,16 @@ fn it_never_asks_to_set_the_clock() {
     assert!(others.is_empty(), "{}", others.join("\n"));
 }
 
+/// SIGTERM waits for the process to go on.
+fn is_told_to_stop(server: &Server) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.server_id())).expect("it runs");
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).expect("pending signals");
+    let pending = u64::from_str_radix(pending.trim(), 16).expect("a set is hexadecimal");
+    pending & (1 << (Signal::SIGTERM as u32 - 1)) != 0
+}
+
 fn all_threads_stopped(server: &Server) -> bool {
-    let threads = fs::read_dir(format!("/proc/{}/task", server.process_id())).expect("it runs");
+    let threads = fs::read_dir(format!("/proc/{}/task", server.server_id())).expect("it runs");
     threads.flatten().all(|thread| {
         let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
         // The state follows the name, which stands in parentheses.

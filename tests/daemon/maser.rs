@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -207,6 +207,11 @@ impl Server {
         self.process.id()
     }
 
+    /// The process that answers, which the one that was started keeps running.
+    pub(crate) fn server_id(&self) -> u32 {
+        serving_process(self.process.id())
+    }
+
     /// The next line of its standard output.
     pub(crate) fn line(&self, limit: Duration) -> Option<String> {
         self.output.next_line(deadline_after(limit))
@@ -232,13 +237,22 @@ impl Server {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let process = i32::try_from(self.process.id()).expect("process ids are small");
-        kill(Pid::from_raw(process), signal).expect("the server is there to be told");
+        tell(self.process.id(), signal);
+    }
+
+    /// The same to the process that answers.
+    pub(crate) fn signal_server(&self, signal: Signal) {
+        tell(self.server_id(), signal);
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait().expect("it is our child")
     }
 
     /// Waits for its end, which has to come soon and to be a good one.
     pub(crate) fn ends_well(&mut self) {
-        let ended = within(END_LIMIT, || self.process.try_wait().expect("it is our child"));
+        let ended = within(END_LIMIT, || self.has_ended());
         let status =
             ended.unwrap_or_else(|| panic!("runs after {END_LIMIT:?}; the log says:\n{}", self.log()));
         assert!(status.success(), "{status}; the log says:\n{}", self.log());
@@ -249,6 +263,21 @@ impl Server {
         self.signal(Signal::SIGTERM);
         self.ends_well();
     }
+}
+
+/// The process that serves: a process's only child and so on; the process itself where it has none.
+fn serving_process(process: u32) -> u32 {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    let children: Vec<u32> = children.split_whitespace().filter_map(|child| child.parse().ok()).collect();
+    match children[..] {
+        [child] => serving_process(child),
+        _ => process,
+    }
+}
+
+fn tell(process: u32, signal: Signal) {
+    let process = i32::try_from(process).expect("process ids are small");
+    kill(Pid::from_raw(process), signal).expect("the server is there to be told");
 }
 
 impl Drop for Server {

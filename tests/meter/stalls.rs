@@ -16,7 +16,7 @@ const RUNNING: Duration = Duration::from_millis(900);
 #[test]
 fn a_server_stopped_for_100_ms_a_second_shows_in_p99_and_not_in_a_closed_loop() {
     let server = Setting::new().start();
-    let process = Pid::from_raw(server.process_id().cast_signed());
+    let process = Pid::from_raw(server.server_id().cast_signed());
     let measured = |words: &str| {
         number(&measure(&format!("fixed {} --time 5 --stamps 0 {words}", server.address())), "latency_ns.p99")
             / 1e6

@@ -201,6 +201,11 @@ impl ReplyView {
     pub(crate) fn synchronised(&self) -> bool {
         self.leap != 3 && self.stratum != 0
     }
+    /// How far off the server says that it can be, as a client takes it (RFC 5905 §10), less the way to the client.
+    pub(crate) fn distance_ns(&self) -> i64 {
+        let short_ns = |short: u32| (i64::from(short) * 1_000_000_000) >> 16;
+        short_ns(self.root_dispersion) + short_ns(self.root_delay) / 2
+    }
 }
 
 /// How far an NTP timestamp is from nanoseconds since 1970, taken in the era of the latter, in nanoseconds.

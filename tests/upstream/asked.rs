@@ -8,8 +8,10 @@ use maser::source::ntp::NtpSettings;
 use maser_core::discipline::{Exchange, Observation};
 use maser_core::time::Span;
 use maser_sys::counter::Counter;
+use nix::ifaddrs::getifaddrs;
 
 use crate::maser::Setting;
+use crate::peers;
 use crate::rig::{Driver, Fake, LIMIT, error, settings};
 
 /// The exchanges that a driver tells next, each judged at once, and the other words before the last of them.
@@ -109,17 +111,94 @@ fn a_rate_kiss_is_obeyed() {
     driver.stop();
 }
 
+fn failed(driver: &Driver) -> String {
+    match driver.word(LIMIT) {
+        Some(Word::Failed(text)) => text,
+        word => panic!("{word:?}"),
+    }
+}
+
 #[test]
-fn a_server_that_denies_is_left_alone() {
+fn a_server_that_denies_is_left_alone_for_long_and_then_asked_once() {
+    let rest = Duration::from_secs(3);
+    let still = Duration::from_secs(2);
     let fake = Fake::new();
-    let driver = Driver::start(settings(fake.address()), Counter::monotonic_raw());
-    let asked = fake.asked(LIMIT).expect("a request");
-    fake.send(&asked, &asked.kiss(b"DENY"));
-    assert!(matches!(driver.word(LIMIT), Some(Word::Refused(_))));
-    let failed = driver.word(LIMIT);
-    assert!(matches!(&failed, Some(Word::Failed(text)) if text.contains("another server")), "{failed:?}");
-    assert!(fake.asked(Duration::from_secs(4)).is_none(), "it isn't asked again");
+    let counter = Counter::monotonic_raw();
+    let asking = NtpSettings { iburst: true, denied_rest: rest, ..settings(fake.address()) };
+    let driver = Driver::start(asking, counter);
+    let mut last = fake.asked(LIMIT).expect("a request");
+    for code in [b"DENY", b"RSTR"] {
+        fake.send(&last, &last.kiss(code));
+        assert!(matches!(driver.word(LIMIT), Some(Word::Refused(_))));
+        let why = failed(&driver);
+        assert!(why.contains("DENY or RSTR") && why.contains("asked again at 2"), "{why}");
+        assert!(fake.asked(still).is_none(), "it isn't asked");
+        let next = fake.asked(LIMIT).expect("a single request");
+        assert!(next.at - last.at >= rest, "{:?}", next.at - last.at);
+        last = next;
+    }
+    // One that says nothing has taken nothing back; a burst or the next poll would be there within 2.5 s.
+    let unanswered = last;
+    assert!(fake.asked(Duration::from_millis(2_900)).is_none(), "a single one");
+    failed(&driver);
+    let last = fake.asked(LIMIT).expect("after another rest");
+    assert!(last.at - unanswered.at >= rest);
+    fake.send(&last, &last.reply());
+    let (_, others) = exchanges(&driver, &counter, 1);
+    assert!(matches!(others.as_slice(), [Word::Working(_)]), "{others:?}");
+    let next = fake.asked(LIMIT).expect("it is asked as before");
+    assert!(next.at - last.at < still);
     driver.stop();
+}
+
+/// What the driver says of a reply at stratum 2 whose reference is `reference_id`.
+fn judged(fake: &Fake, listen: &[&str], reference_id: [u8; 4]) -> Word {
+    let listen = listen.iter().map(|address| address.parse().expect("an address")).collect();
+    let driver = Driver::start(NtpSettings { listen, ..settings(fake.address()) }, Counter::monotonic_raw());
+    let asked = fake.asked(LIMIT).expect("a request");
+    let mut reply = asked.reply();
+    reply[12..16].copy_from_slice(&reference_id);
+    fake.send(&asked, &reply);
+    let word = driver.word(LIMIT).expect("a word");
+    driver.stop();
+    word
+}
+
+fn is_loop(word: &Word) -> bool {
+    matches!(word, Word::Refused(text) if text.contains("synchronised to this one"))
+}
+
+#[test]
+fn a_server_that_follows_any_of_our_addresses_is_a_loop() {
+    let fake = Fake::new();
+    let listened_on = [192, 0, 2, 9];
+    let word = judged(&fake, &[], listened_on);
+    assert!(matches!(word, Word::Working(_)), "{word:?}");
+    assert!(is_loop(&judged(&fake, &[], [127, 0, 0, 1])), "the route's");
+    assert!(is_loop(&judged(&fake, &["192.0.2.9"], listened_on)), "one that is listened on");
+    let outside = getifaddrs().expect("the kernel tells").find_map(|interface| {
+        let address = interface.address?;
+        address.as_sockaddr_in().map(|name| name.ip()).filter(|ip| !ip.is_loopback())
+    });
+    match outside {
+        Some(ip) => {
+            assert!(!is_loop(&judged(&fake, &["::"], ip.octets())), "of the other family");
+            assert!(is_loop(&judged(&fake, &["0.0.0.0"], ip.octets())), "an interface's");
+        }
+        None => peers::skip("loops by an interface's address", "there is none but the loopback's"),
+    }
+}
+
+#[test]
+fn a_server_that_follows_us_over_ipv6_is_a_loop() {
+    let Ok(fake) = Fake::at("[::1]:0") else {
+        peers::skip("loops over IPv6", "there is no ::1");
+        return;
+    };
+    // The first octets of the MD5 of ::1, from another program.
+    assert!(is_loop(&judged(&fake, &[], [207, 64, 77, 200])));
+    let word = judged(&fake, &[], [0, 0, 0, 1]);
+    assert!(matches!(word, Word::Working(_)), "{word:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A driver in a thread of its own, and a server in the test's hands.
 
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use maser::source::ntp::{NtpSettings, run};
+use maser::source::ntp::{DENIED_REST, NtpSettings, run};
 use maser::source::{REPORTS_MAX, Report, Teller, Word};
 use maser_core::time::{NtpTimestamp, Span};
 use maser_sys::counter::Counter;
@@ -69,6 +70,8 @@ pub(crate) fn settings(address: SocketAddr) -> NtpSettings {
         interleaved: false,
         min_poll: 0,
         max_poll: 0,
+        listen: Vec::new(),
+        denied_rest: DENIED_REST,
     }
 }
 
@@ -85,7 +88,11 @@ pub(crate) struct Asked {
 
 impl Fake {
     pub(crate) fn new() -> Self {
-        Self(UdpSocket::bind("127.0.0.1:0").expect("a free port"))
+        Self::at("127.0.0.1:0").expect("a free port")
+    }
+
+    pub(crate) fn at(address: &str) -> io::Result<Self> {
+        UdpSocket::bind(address).map(Self)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -30,7 +30,7 @@ use super::shown::Shown;
 use super::state::{Facts, State};
 use super::track::{Point, SourceKind, Track};
 use crate::snapshot::STRATUM_UNSYNCHRONISED;
-use crate::time::{Instant, Line, Span, Tai, Ticks};
+use crate::time::{Instant, LeapTable, Line, Span, Tai, Ticks, Utc};
 use libm::fabs;
 
 /// The base line is moved onto the samples when they are further from it than this, s: a double has then still digits enough.
@@ -180,6 +180,14 @@ impl Clock {
         if let Some(track) = self.tracks.get_mut(source) {
             track.settings.reference_id = reference_id;
         }
+    }
+
+    /// Takes a newer list of leap seconds, complete until a moment by its own word. Refused where TAI - UTC would change
+    /// for the present, which would step the UTC that is served.
+    #[must_use]
+    pub fn set_leaps(&mut self, table: LeapTable, complete_until: Option<Instant<Utc>>) -> bool {
+        let now = self.line(self.now).map(|line| line.origin);
+        self.leaps.renew(table, complete_until, now)
     }
 
     /// Takes what a source has observed.

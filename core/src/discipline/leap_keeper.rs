@@ -46,6 +46,23 @@ impl LeapKeeper {
         }
     }
 
+    /// A newer file's word in the place of what is known; `now` is that of a clock that runs. Refused where TAI - UTC would
+    /// change for the present: that would step the UTC that is served.
+    #[must_use]
+    pub fn renew(
+        &mut self,
+        table: LeapTable,
+        complete_until: Option<Instant<Utc>>,
+        now: Option<Instant<Tai>>,
+    ) -> bool {
+        let known = self.with_armed();
+        if now.is_some_and(|now| table.offset_at(now) != known.offset_at(now)) {
+            return false;
+        }
+        (self.table, self.complete_until, self.armed) = (table, complete_until, None);
+        true
+    }
+
     /// A source says something of the next leap second.
     pub fn claim(&mut self, source: usize, claim: LeapClaim) {
         if let Some(kept) = self.claims.get_mut(source) {
@@ -164,6 +181,27 @@ mod tests {
         keeper.claim(0, LeapClaim::Insert);
         keeper.decide(tai(EVE + 5), 1, 0);
         assert_eq!((keeper.authority(), keeper.table().known().len()), (LeapAuthority::Receiver, 28));
+    }
+
+    #[test]
+    fn a_newer_file_changes_the_future_only() {
+        let mut keeper = keeper(None);
+        keeper.claim(0, LeapClaim::Insert);
+        keeper.decide(tai(EVE + 5), 1, 0);
+        let (day, until) = (EVE / 86_400 + 1, Some(Instant::from_unix(EVE + 86_400 * 180, 0)));
+        let mut newer = LeapTable::built_in();
+        // What the receiver claims the file takes back.
+        assert!(keeper.renew(newer.clone(), until, Some(tai(EVE + 5))));
+        assert_eq!(keeper.table().known().len(), 27);
+        keeper.decide(tai(EVE + 5), 1, 0);
+        assert_eq!((keeper.authority(), keeper.table().known().len()), (LeapAuthority::File, 27));
+        newer.add(day, 1).unwrap();
+        assert!(keeper.renew(newer.clone(), until, Some(tai(EVE + 5))));
+        let after = tai(EVE + 86_400) + Span::from_seconds(2);
+        assert_eq!(keeper.table().offset_at(after), 38);
+        assert!(!keeper.renew(LeapTable::built_in(), until, Some(after)), "it would step");
+        assert_eq!(keeper.table().offset_at(after), 38);
+        assert!(keeper.renew(LeapTable::built_in(), until, None), "nothing is served");
     }
 
     #[test]

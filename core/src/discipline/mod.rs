@@ -26,7 +26,7 @@ pub use label::{
 pub use leap_keeper::{LeapAuthority, LeapKeeper};
 pub use observation::{Exchange, LeapClaim, Observation, Pulse, SOURCES_MAX, Sawtooth, Sentence, TimeSample};
 pub use select::{Candidate, Combined, Kind, Nobody, Rules, Selection, Unusable, Verdict, select};
-pub use shown::Shown;
+pub use shown::{KeptSpan, Shown};
 pub use state::{Facts, State};
 pub use track::{SourceKind, SourceSettings};
 

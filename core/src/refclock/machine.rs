@@ -163,6 +163,22 @@ impl MachineClock {
         Self { settings, leaps, armed: None, anchor: None, steps: 0 }
     }
 
+    /// Takes a newer list of leap seconds. Refused where TAI - UTC would change for the present: the served TAI would be
+    /// another.
+    #[must_use]
+    pub fn set_leaps(&mut self, leaps: LeapTable) -> bool {
+        let known = self.with_leap(self.armed);
+        let is_same = |anchor: Anchor| {
+            let now = anchor.line.origin;
+            leaps.offset_at(now) == known.offset_at(now)
+        };
+        let is_taken = self.anchor.is_none_or(is_same);
+        if is_taken {
+            self.leaps = leaps;
+        }
+        is_taken
+    }
+
     /// Takes a reading and says what to publish and what is worth logging.
     pub fn update(&mut self, reading: &MachineReading) -> MachineUpdate {
         let clock = &reading.clock;

@@ -384,3 +384,21 @@ fn the_era_turns_without_notice() {
     }
     assert_eq!(last.unwrap().bits() >> 32, 1);
 }
+
+#[test]
+fn a_newer_list_of_leap_seconds_changes_the_future_only() {
+    let mut machine = Machine::at(NEW_YEAR - 60);
+    let mut clock = clock(settings());
+    clock.update(&machine.read());
+    let mut newer = LeapTable::built_in();
+    newer.add(NEW_YEAR / 86_400, 1).unwrap();
+    assert!(clock.set_leaps(newer.clone()));
+    let known = |snapshot: &Snapshot| snapshot.leap.next.map(|leap| leap.offset_after_s);
+    assert_eq!(known(&clock.update(&machine.pass_ms(1_000).read()).snapshot.unwrap()), Some(38));
+    assert!(clock.set_leaps(LeapTable::built_in()), "not yet there: it can be taken back");
+    assert_ne!(known(&clock.update(&machine.pass_ms(1_000).read()).snapshot.unwrap()), Some(38));
+    // A minute after it: TAI - UTC is 37 s by what is served.
+    machine.pass_ms(118_000);
+    clock.update(&machine.read());
+    assert!(!clock.set_leaps(newer), "TAI would step");
+}

@@ -19,7 +19,7 @@ use super::poll::Poll;
 use super::reply::{FourStamps, Kiss, Reception, Refusal, Reply, Vouched};
 
 /// Reference ids that mean us: an address that a server may know us by.
-pub const OWN_REFERENCE_IDS_MAX: usize = 8;
+pub const OWN_REFERENCE_IDS_MAX: usize = 64;
 
 /// Requests of a burst.
 const BURST: u8 = 4;
@@ -57,7 +57,7 @@ pub enum Action {
     Wait(Ticks),
     /// Send this now.
     Send([u8; LENGTH]),
-    /// Nothing ever again: the server has refused us.
+    /// Nothing ever again: the server has refused us. Whether another association may try is the driver's to say.
     Nothing,
 }
 
@@ -125,6 +125,11 @@ impl Association {
             silent: 0,
             settings,
         }
+    }
+
+    /// What means us from now on: a machine's addresses change.
+    pub const fn set_own_reference_ids(&mut self, ids: [[u8; 4]; OWN_REFERENCE_IDS_MAX]) {
+        self.settings.own_reference_ids = ids;
     }
 
     /// What to do at `now`. `random` are three numbers that nobody else can know, of which none is used twice.

@@ -52,7 +52,7 @@ pub enum Refusal {
     Backwards,
     /// The server wants to be asked less often, and will be.
     AskedLessOften,
-    /// The server doesn't want to be asked, and won't be again.
+    /// The server doesn't want to be asked, and won't be by this association.
     Denied,
 }
 
@@ -71,7 +71,7 @@ impl fmt::Display for Refusal {
             Self::Late => "a reply that took more than 3 s",
             Self::Backwards => "the reply's timestamps contradict its round trip: a clock was stepped",
             Self::AskedLessOften => "the server wants to be asked less often (RATE), and is",
-            Self::Denied => "the server refuses us (DENY or RSTR), and isn't asked again",
+            Self::Denied => "the server refuses us (DENY or RSTR)",
         })
     }
 }

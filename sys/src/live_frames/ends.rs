@@ -4,7 +4,9 @@ use std::io;
 
 use libbpf_rs::MapHandle;
 
-use super::object::{Attached, Programs};
+use crate::bpf::Attached;
+
+use super::object::Programs;
 use super::replies::sum_over_cores;
 use super::{AttachMode, LiveError};
 

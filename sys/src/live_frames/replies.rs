@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
-use super::object::{Attached, FIRST, Programs, io_error, words_of};
+use crate::bpf::{Attached, io_error};
+
+use super::object::{FIRST, Programs, words_of};
 use super::{AttachMode, Interval, LiveError};
 
 /// Sub-buckets of an octave, as a power of 2.

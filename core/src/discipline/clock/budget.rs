@@ -52,8 +52,7 @@ impl Clock {
             }
         }
         let ahead = at - self.estimator.last();
-        let shown = self.shown.deviations(ahead);
-        let shown_s = if shown > 0.0 { shown * self.estimator.estimate(at).phase_sd } else { 0.0 };
+        let shown_s = self.shown.error_s(ahead, self.estimator.estimate(at).phase_sd);
         let shown_s = (shown_s - filter_s).max(0.0) + self.shown.unseen(ahead);
         Budget { filter_s, shown_s, source_s: self.source_error }
     }

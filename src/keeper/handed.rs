@@ -1,0 +1,25 @@
+//! What the keeper hands to the server it starts.
+
+use super::hands::Hands;
+use crate::interface::InterfaceFacts;
+use std::os::fd::OwnedFd;
+
+/// An interface with the program attached: what the server needs to take its packets.
+#[derive(Debug)]
+pub struct HandedInterface {
+    /// What the keeper found out about it.
+    pub facts: InterfaceFacts,
+    /// The XSKMAP, into which the server puts its own sockets.
+    pub sockets_map: OwnedFd,
+    /// The program's counts, to be mapped and read.
+    pub counts_map: OwnedFd,
+}
+
+/// All that a server gets beside its configuration.
+#[derive(Debug)]
+pub struct Handed {
+    /// The interfaces named, in the order of the configuration.
+    pub interfaces: Vec<HandedInterface>,
+    /// Who opens what the server may not open itself.
+    pub hands: Hands,
+}

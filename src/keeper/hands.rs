@@ -1,0 +1,186 @@
+//! The server's way to what it may not open itself any more.
+
+use super::lock_down;
+use super::messages::{Answer, Ask, Fault, Kept, receive, send};
+use super::opener::Opener;
+use super::resolver;
+use crate::leaps::FileIdentity;
+use crate::source::ntp::interface_addresses;
+use maser_sys::handover::Channel;
+use maser_sys::pps::Edge;
+use maser_sys::seccomp::Needs;
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Opens for the server: itself, or the keeper for it, which then takes what it opens from its own configuration rather
+/// than from what is named here. A clone is the same.
+#[derive(Clone, Debug)]
+pub struct Hands(Arc<Mutex<Whose>>);
+
+#[derive(Debug)]
+enum Whose {
+    Own(Opener),
+    Keepers(Channel),
+}
+
+impl Hands {
+    /// For a server without a keeper, as tests start it: everything is opened by this process, which isn't locked down.
+    #[must_use]
+    pub fn own() -> Self {
+        Self(Arc::new(Mutex::new(Whose::Own(Opener::default()))))
+    }
+
+    /// For a server at the other end of a keeper's channel.
+    pub(super) fn of_keeper(channel: Channel) -> Self {
+        Self(Arc::new(Mutex::new(Whose::Keepers(channel))))
+    }
+
+    /// Locks all threads of this process down for good, if there is a keeper that opens for it. How far that went is
+    /// logged.
+    pub fn lock_down(&self, needs: &Needs) {
+        if let Whose::Keepers(_) = *self.whose() {
+            lock_down::lock_down(needs);
+        }
+    }
+
+    /// Says that requests are answered.
+    pub(super) fn ready(&self) -> Result<(), Fault> {
+        self.do_or_ask(|_| Ok(None), &Ask::Ready).map(drop)
+    }
+
+    /// A serial line, as [`maser_sys::serial::open_file`] opens it.
+    ///
+    /// # Errors
+    /// Why it can't be opened, and what to do about it.
+    pub fn open_line(&self, source: usize, path: &Path) -> Result<File, Fault> {
+        self.descriptor(|_| Opener::line(path), &Ask::Line(source)).map(File::from)
+    }
+
+    /// A PPS device, as [`maser_sys::pps::open_file`] opens it.
+    ///
+    /// # Errors
+    /// Why it can't be used, and what to do about it.
+    pub fn open_pps(&self, source: usize, path: &Path, edge: Edge) -> Result<File, Fault> {
+        self.descriptor(|_| Opener::pps(path, edge), &Ask::Pps(source)).map(File::from)
+    }
+
+    /// The socket that gpsd writes to.
+    ///
+    /// # Errors
+    /// Why there can be none, and what to do about it.
+    pub fn bind_gpsd(&self, source: usize, path: &Path) -> Result<UnixDatagram, Fault> {
+        self.descriptor(|opener| opener.gpsd(source, path), &Ask::Gpsd(source)).map(UnixDatagram::from)
+    }
+
+    /// Whether the file of the socket that gpsd writes to still leads to it.
+    #[must_use]
+    pub fn is_gpsd_current(&self, source: usize) -> bool {
+        match &*self.whose() {
+            Whose::Own(opener) => opener.is_gpsd_current(source),
+            Whose::Keepers(keeper) => {
+                matches!(ask(keeper, &Ask::IsGpsdCurrent(source)), Ok((Answer::Is(true), _)))
+            }
+        }
+    }
+
+    /// Takes the place for what is kept across restarts, and gives what is there.
+    ///
+    /// # Errors
+    /// Why nothing can be kept.
+    pub fn state(&self, named: Option<&Path>) -> Result<Kept, Fault> {
+        match &mut *self.whose() {
+            Whose::Own(opener) => opener.state(named),
+            Whose::Keepers(keeper) => match ask(keeper, &Ask::State)? {
+                (Answer::State(kept), _) => Ok(kept),
+                (answer, _) => Err(unexpected(&answer)),
+            },
+        }
+    }
+
+    /// Keeps `document` in the place of what was kept before.
+    ///
+    /// # Errors
+    /// Why it isn't kept; what was before still is.
+    pub fn save_state(&self, document: String) -> Result<(), Fault> {
+        match &*self.whose() {
+            Whose::Own(opener) => opener.save(&document),
+            Whose::Keepers(keeper) => ask(keeper, &Ask::Save(document)).map(drop),
+        }
+    }
+
+    /// The list of leap seconds as it is now, and what tells it from another.
+    ///
+    /// # Errors
+    /// Why it can't be read.
+    pub fn leap_file(&self, path: &Path) -> io::Result<(File, FileIdentity)> {
+        match &*self.whose() {
+            Whose::Own(_) => Opener::leap_file(path),
+            Whose::Keepers(keeper) => match ask(keeper, &Ask::LeapFile)? {
+                (Answer::LeapFile(identity), Some(file)) => Ok((file.into(), identity)),
+                (answer, _) => Err(unexpected(&answer).into()),
+            },
+        }
+    }
+
+    /// Starts to look up the name of a source's server; what is found is read from what is returned, as
+    /// [`found`](super::found) understands it.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn resolve(&self, source: usize, host: &str, port: u16) -> io::Result<File> {
+        let found = self.descriptor(|_| Ok(resolver::in_thread(host, port)?), &Ask::Resolve(source))?;
+        Ok(found.into())
+    }
+
+    /// The addresses of this machine's interfaces; none where they can't be had.
+    #[must_use]
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        match &*self.whose() {
+            Whose::Own(_) => interface_addresses(),
+            Whose::Keepers(keeper) => match ask(keeper, &Ask::OwnAddresses) {
+                Ok((Answer::Addresses(addresses), _)) => addresses,
+                Ok(_) | Err(_) => Vec::new(),
+            },
+        }
+    }
+
+    fn descriptor(
+        &self,
+        own: impl FnOnce(&mut Opener) -> Result<OwnedFd, Fault>,
+        asked: &Ask,
+    ) -> Result<OwnedFd, Fault> {
+        self.do_or_ask(|opener| own(opener).map(Some), asked)?.ok_or_else(|| Fault::new("no descriptor came"))
+    }
+
+    fn do_or_ask(
+        &self,
+        own: impl FnOnce(&mut Opener) -> Result<Option<OwnedFd>, Fault>,
+        asked: &Ask,
+    ) -> Result<Option<OwnedFd>, Fault> {
+        match &mut *self.whose() {
+            Whose::Own(opener) => own(opener),
+            Whose::Keepers(keeper) => ask(keeper, asked).map(|(_, descriptor)| descriptor),
+        }
+    }
+
+    /// One at a time: each answer belongs to the question before it. A keeper always answers, and takes this process
+    /// along when it dies.
+    fn whose(&self) -> MutexGuard<'_, Whose> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn ask(keeper: &Channel, asked: &Ask) -> Result<(Answer, Option<OwnedFd>), Fault> {
+    send(keeper, asked, None)?;
+    let (answer, descriptor): (Result<Answer, Fault>, _) = receive(keeper)?;
+    Ok((answer?, descriptor))
+}
+
+fn unexpected(answer: &Answer) -> Fault {
+    Fault::new(format!("the keeper answered something else: {answer:?}"))
+}

@@ -1,0 +1,74 @@
+//! What opens by name or takes privileges: the keeper does it for its server, a server without one for itself.
+
+use super::messages::{Fault, Kept};
+use crate::leaps::FileIdentity;
+use crate::source::gpsd::OwnSocket;
+use crate::state::{Document, StateDirectory, StateError};
+use crate::status::Surroundings;
+use maser_sys::pps::{self, Edge};
+use maser_sys::serial;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Opens, and keeps what outlives a server: the sockets that gpsd has connected to, the lock on the state.
+#[derive(Debug, Default)]
+pub(super) struct Opener {
+    sockets: BTreeMap<usize, OwnSocket>,
+    state: Option<StateDirectory>,
+}
+
+impl Opener {
+    pub(super) fn line(path: &Path) -> Result<OwnedFd, Fault> {
+        serial::open_file(path).map(OwnedFd::from).map_err(Fault::new)
+    }
+
+    pub(super) fn pps(path: &Path, edge: Edge) -> Result<OwnedFd, Fault> {
+        pps::open_file(path, edge).map(OwnedFd::from).map_err(Fault::new)
+    }
+
+    /// The socket as it is, or a new one where there is none or somebody removed its file.
+    pub(super) fn gpsd(&mut self, source: usize, path: &Path) -> Result<OwnedFd, Fault> {
+        if !self.is_gpsd_current(source) {
+            self.sockets.remove(&source);
+            self.sockets.insert(source, OwnSocket::bind(path).map_err(Fault::new)?);
+        }
+        let socket = self.sockets.get(&source).ok_or_else(|| Fault::new("no socket"))?;
+        Ok(socket.descriptor()?)
+    }
+
+    pub(super) fn is_gpsd_current(&self, source: usize) -> bool {
+        self.sockets.get(&source).is_some_and(OwnSocket::is_current)
+    }
+
+    /// Takes the directory, at the first call, and gives what is kept there.
+    pub(super) fn state(&mut self, named: Option<&Path>) -> Result<Kept, Fault> {
+        if self.state.is_none() {
+            let path = named.map(Path::to_owned).or_else(|| Surroundings::of_process().state());
+            let directory = path.ok_or(StateError::NoPlace).and_then(|path| StateDirectory::open(&path));
+            self.state = Some(directory.map_err(Fault::new)?);
+        }
+        let directory = self.state.as_ref().ok_or_else(|| Fault::new(StateError::NoPlace))?;
+        let text = directory.read_text().map_err(|error| error.to_string());
+        Ok(Kept { file: directory.file(), text })
+    }
+
+    /// Puts `text` in the place of what was kept, if it is a document.
+    pub(super) fn save(&self, text: &str) -> Result<(), Fault> {
+        let document: Document = serde_json::from_str(text).map_err(Fault::new)?;
+        let directory = self.state.as_ref().ok_or_else(|| Fault::new(StateError::NoPlace))?;
+        Ok(directory.write(&document)?)
+    }
+
+    pub(super) fn leap_file(path: &Path) -> io::Result<(File, FileIdentity)> {
+        // Non-blocking: on a FIFO, opening could wait for ever.
+        let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)?;
+        let identity = FileIdentity::of(&file.metadata()?);
+        Ok((file, identity))
+    }
+}
+
+const NONBLOCK: i32 = nix::fcntl::OFlag::O_NONBLOCK.bits();

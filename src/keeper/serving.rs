@@ -1,0 +1,104 @@
+//! The server's process: takes what the keeper hands over, serves, drains and ends.
+
+use super::handed::{Handed, HandedInterface};
+use super::hands::Hands;
+use super::messages::Handover;
+use super::{start_log, terminal_width};
+use crate::cli::ServeArguments;
+use crate::start::Server;
+use crate::status::{self, Page, StatusServer};
+use maser_sys::handover::Channel;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::convert::Infallible;
+use std::error::Error;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{panic, process, thread};
+use tracing::info;
+
+/// How often the main thread looks whether the other threads are well.
+const HEALTH_CHECKED_EVERY_MS: u16 = 500;
+
+/// The life of a server, in the process that the keeper started for it.
+pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
+    // Before any thread is started, so that all of them leave these signals to this one.
+    let signals = stop_signals()?;
+    let channel = Channel::of_standard_input()?;
+    let (handover, mut descriptors) = Handover::receive(&channel)?;
+    let terminal_width = terminal_width();
+    start_log(arguments.screen && terminal_width.is_some());
+    let config = arguments.configuration(handover.config.as_deref())?;
+    die_of_panics();
+
+    let mut next = || descriptors.next().ok_or(io::Error::from(io::ErrorKind::InvalidData));
+    let status_socket: Option<OwnedFd> = handover.status.then(&mut next).transpose()?;
+    let interfaces = handover.interfaces.into_iter().map(|facts| {
+        Ok::<_, io::Error>(HandedInterface { facts, sockets_map: next()?, counts_map: next()? })
+    });
+    let hands = Hands::of_keeper(channel);
+    let handed = Handed { interfaces: interfaces.collect::<Result<_, _>>()?, hands: hands.clone() };
+    let server = Server::start(config, handed)?;
+    let status_server = status_socket.map(|socket| {
+        let view = server.view();
+        StatusServer::over(UnixListener::from(socket), move || view.status())
+    });
+    let status_server = status_server.transpose()?;
+    hands.ready().map_err(|fault| fault.to_string())?;
+
+    let stop_screen = Arc::new(AtomicBool::new(false));
+    let screen = arguments.screen.then(|| {
+        let (view, stop) = (server.view(), Arc::clone(&stop_screen));
+        thread::spawn(move || {
+            let next = || Ok::<_, Infallible>(view.status());
+            status::watch(Page::Status, next, &mut io::stdout(), terminal_width, &stop)
+        })
+    });
+    wait_for_signal(&signals, &server)?;
+    stop_screen.store(true, Ordering::Relaxed);
+    drop(status_server);
+    server.stop()?;
+    if let Some(screen) = screen {
+        screen.join().map_err(|_| "the screen has panicked: please report this")??;
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// A thread that has panicked is replaced together with its process: the keeper sees to that within a second.
+fn die_of_panics() {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |what| {
+        usual(what);
+        process::abort();
+    }));
+}
+
+fn stop_signals() -> nix::Result<SignalFd> {
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+/// Returns when the server is to stop: a signal came, or a thread has ended by itself.
+fn wait_for_signal(signals: &SignalFd, server: &Server) -> nix::Result<()> {
+    while !server.has_failed() {
+        let mut waiting = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waiting, PollTimeout::from(HEALTH_CHECKED_EVERY_MS)) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => {
+                if let Some(signal) = signals.read_signal()? {
+                    info!("signal {}: answering what is queued, then stopping", signal.ssi_signo);
+                    return Ok(());
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+use super::broker::Broker;
+use super::hands::Hands;
+use super::lock_down::lock_down;
+use super::messages::{self, Answer, Fault};
+use crate::config::{self, Config};
+use crate::state::StateDirectory;
+use maser_sys::handover::Channel;
+use maser_sys::seccomp::Needs;
+use maser_sys::serial::{Heard, SerialLine};
+use nix::pty::openpty;
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Names the directory of the test for the process that is locked down; "free DIRECTORY" for one that isn't.
+const PLACE: &str = "MASER_TEST_LOCKED_DOWN";
+
+const DOCUMENT: &str = r#"{"version":2,"written_unix_s":1795000000,"counter":"tsc","nominal_hz":1e9,"ticks_per_true_s":1e9,
+"frequency_sd":1e-8,"jitter_s":1e-7,"wander_per_sqrt_s":1e-10,"noise_samples":100.0,"shown":[[0,0,0],[0,0,0],[0,0,0],[0,0,0],[0,0,0],
+[0,0,0],[0,0,0],[0,0,0],[0,0,0],[0,0,0],[0,0,0],[0,0,0]]}"#;
+
+fn configuration(place: &Path) -> Config {
+    let place = place.display();
+    let text = format!(
+        "[clock]\nstate = \"{place}/state\"\nleap_file = \"{place}/leaps\"\n\
+         [[source]]\ntype = \"nmea\"\ndevice = \"{place}/line\"\n\
+         [[source]]\ntype = \"gpsd\"\nsocket = \"{place}/gps.sock\"\n"
+    );
+    config::parse(&text).unwrap()
+}
+
+/// Runs [`inside`] in a process of its own, and is its keeper until it ends; whether it ended well.
+fn kept(place: &Path, mark: &str) -> bool {
+    let (ours, theirs) = Channel::pair().unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "keeper::tests::inside", "--ignored", "--test-threads=1"]);
+    command.env(PLACE, format!("{mark}{}", place.display())).stdin(Stdio::from(OwnedFd::from(theirs)));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // So that the end of the child closes the channel.
+    drop(command);
+    let mut broker = Broker::new(configuration(place));
+    while let Ok((ask, _)) = messages::receive(&ours) {
+        let (answer, descriptor): (Result<Answer, Fault>, _) = match broker.answer(ask) {
+            Ok((answer, descriptor)) => (Ok(answer), descriptor),
+            Err(fault) => (Err(fault), None),
+        };
+        let with = descriptor.as_ref().map(std::os::fd::AsFd::as_fd);
+        messages::send(&ours, &answer, with).unwrap();
+    }
+    child.wait().unwrap().success()
+}
+
+#[test]
+fn a_process_that_is_locked_down_opens_nothing_and_lacks_nothing() {
+    let place = std::env::temp_dir().join(format!("maser-locked-down-{}", std::process::id()));
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join("leaps"), "first").unwrap();
+    let pty = openpty(None, None).unwrap();
+    std::os::unix::fs::symlink(nix::unistd::ttyname(&pty.slave).unwrap(), place.join("line")).unwrap();
+    let mut receiver = File::from(pty.master);
+    receiver.write_all(b"$GPRMC").unwrap();
+    assert!(kept(&place, ""), "in the process that is locked down");
+    let written = StateDirectory::open(&place.join("state")).unwrap().read().unwrap().unwrap();
+    assert_eq!(written, serde_json::from_str(DOCUMENT).unwrap());
+    assert!(!place.join("gps.sock").exists(), "the keeper's end takes the socket's file along");
+    assert!(!kept(&place, "free "), "who isn't locked down opens what it shouldn't, and that is seen");
+    fs::remove_dir_all(&place).unwrap();
+}
+
+/// Not a test of its own: [`kept`] runs it.
+#[test]
+#[ignore = "it locks its process down"]
+fn inside() {
+    let Ok(place) = std::env::var(PLACE) else { return };
+    let hands = Hands::of_keeper(Channel::of_standard_input().unwrap());
+    let place = match place.strip_prefix("free ") {
+        Some(place) => place.to_owned(),
+        None => {
+            lock_down(&Needs::default());
+            place
+        }
+    };
+    let place = PathBuf::from(place);
+    nothing_can_be_opened(&place);
+    // A thread that starts later is no freer.
+    std::thread::spawn(move || {
+        nothing_can_be_opened(&place);
+        everything_is_opened(&hands, &place);
+    })
+    .join()
+    .unwrap();
+}
+
+fn nothing_can_be_opened(place: &Path) {
+    let refused = |error: std::io::Error| assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    refused(File::open("/dev/null").unwrap_err());
+    refused(File::create(place.join("new")).unwrap_err());
+    refused(fs::remove_file(place.join("leaps")).unwrap_err());
+    refused(fs::metadata("/").unwrap_err());
+    refused(Command::new("true").spawn().unwrap_err());
+    refused(TcpListener::bind("127.0.0.1:0").unwrap_err());
+    refused(UnixStream::pair().unwrap_err());
+    refused(UnixDatagram::unbound().unwrap_err());
+    refused(UnixListener::bind(place.join("listener")).unwrap_err());
+    refused(maser_sys::clock_watch::ClockWatch::new().unwrap_err());
+    refused(nix::ifaddrs::getifaddrs().map(drop).unwrap_err().into());
+    refused(nix::sys::signal::kill(nix::unistd::getppid(), None).unwrap_err().into());
+    refused(maser_sys::handover::Channel::pair().unwrap_err());
+    // Ping's socket has datagrams, too; a raw one and a packet socket take a capability besides.
+    let flags = SockFlag::empty();
+    refused(socket(AddressFamily::Inet, SockType::Datagram, flags, SockProtocol::Icmp).unwrap_err().into());
+    refused(socket(AddressFamily::Inet6, SockType::Raw, flags, SockProtocol::Udp).unwrap_err().into());
+    refused(socket(AddressFamily::Packet, SockType::Datagram, flags, None).unwrap_err().into());
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.send_to(b"served", socket.local_addr().unwrap()).unwrap();
+    let mut octets = [0; 6];
+    assert_eq!(socket.recv(&mut octets).unwrap(), 6);
+}
+
+fn everything_is_opened(hands: &Hands, place: &Path) {
+    // What is named here doesn't matter: the keeper goes by its own configuration.
+    let elsewhere = Path::new("/etc/passwd");
+    let mut line = SerialLine::of_file(hands.open_line(0, elsewhere).unwrap(), Some(9_600)).unwrap();
+    assert!(matches!(
+        line.read(&mut [0; 9], Duration::from_millis(50)).unwrap(),
+        Heard::Silence | Heard::Octets(_)
+    ));
+    assert!(hands.open_line(1, elsewhere).is_err(), "of another kind");
+
+    let kept = hands.state(Some(elsewhere)).unwrap();
+    assert_eq!((kept.file, kept.text), (place.join("state/clock.json"), Ok(None)));
+    hands.save_state(DOCUMENT.to_owned()).unwrap();
+    assert!(hands.save_state("rubbish".to_owned()).is_err());
+
+    let read = || {
+        let (mut file, identity) = hands.leap_file(elsewhere).unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        (text, identity)
+    };
+    let (text, identity) = read();
+    assert_eq!((text.as_str(), identity), ("first", read().1));
+
+    let samples = hands.bind_gpsd(1, elsewhere).unwrap();
+    assert!(hands.is_gpsd_current(1) && !hands.is_gpsd_current(0));
+    drop(samples);
+    assert!(hands.bind_gpsd(1, elsewhere).is_ok(), "the same once more");
+    assert!(hands.own_addresses().contains(&Ipv4Addr::LOCALHOST.into()));
+    assert!(hands.resolve(0, "localhost", 123).is_err(), "a line has no name");
+}

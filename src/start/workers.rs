@@ -1,0 +1,205 @@
+//! The workers' threads: each makes its port on its own core, says that it is ready, and answers once it is let go.
+
+use super::queues::{self, OwnedQueue};
+use super::{ServeError, Threads, system};
+use crate::config::{Idle, PortChoice};
+use crate::count::Counts;
+use crate::port::Port;
+use crate::port::ladder::Rung;
+use crate::report::WorkerView;
+use crate::splits::{SplitWatch, Splits};
+use crate::worker::{Smearing, Worker};
+use core_affinity::CoreId;
+use maser_sys::counter::Counter;
+use maser_sys::mmsg::MmsgPort;
+use maser_sys::snapshot_cell::Reader;
+use maser_sys::udp_socket::UdpSocket;
+use maser_sys::uring::UringPort;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::Builder;
+use tracing::warn;
+
+/// What all workers have in common.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) counter: Counter,
+    pub(super) snapshots: Reader,
+    pub(super) smearing: Option<Smearing>,
+    pub(super) batch: usize,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+/// Where a worker's packets come in.
+pub(super) enum Intake {
+    /// A share of every address, on a port of the kernel's own stack.
+    Sockets(Rung, Vec<UdpSocket>),
+    /// Queues of interfaces, and how clients are noticed that others answer, too.
+    Queues(Vec<OwnedQueue>, Option<SplitWatch>),
+}
+
+/// What a worker thread takes with it.
+pub(super) struct WorkerTask {
+    pub(super) name: String,
+    pub(super) core: usize,
+    pub(super) intake: Intake,
+    pub(super) idle: Idle,
+    pub(super) common: Common,
+}
+
+/// What a worker thread says once: whether it is pinned, with its port and all its memory there.
+struct Ready {
+    worker: usize,
+    pinned: Result<bool, ServeError>,
+}
+
+/// A worker thread's ends of the two channels to the one who starts it.
+struct Starter {
+    worker: usize,
+    ready: Sender<Ready>,
+    /// Closed without a word when the server doesn't come to serve.
+    go: Receiver<()>,
+}
+
+/// The workers over queues: one a core that owns any.
+pub(super) fn over_queues(
+    idle: Idle,
+    shares: Vec<(usize, Vec<OwnedQueue>)>,
+    common: &Common,
+) -> Vec<WorkerTask> {
+    // One alone can't share a client with anybody.
+    let splits = (shares.len() > 1).then(Splits::new);
+    let task = |(worker, (core, queues)): (usize, (usize, Vec<OwnedQueue>))| WorkerTask {
+        name: format!("xdp-{worker}"),
+        core,
+        intake: Intake::Queues(queues, splits.as_ref().map(|splits| splits.of_worker(worker))),
+        idle,
+        common: common.clone(),
+    };
+    shares.into_iter().enumerate().map(task).collect()
+}
+
+/// The workers over sockets: one a core. They never spin beside one of `others` on the same core.
+pub(super) fn over_sockets(
+    idle: Idle,
+    rung: Rung,
+    cores: &[usize],
+    sockets: Vec<Vec<UdpSocket>>,
+    others: &[WorkerTask],
+    common: &Common,
+) -> Vec<WorkerTask> {
+    let task = |(worker, (&core, sockets))| WorkerTask {
+        name: format!("worker-{worker}"),
+        core,
+        intake: Intake::Sockets(rung, sockets),
+        idle: if others.iter().any(|other| other.core == core) { Idle::Block } else { idle },
+        common: common.clone(),
+    };
+    cores.iter().zip(sockets).enumerate().map(task).collect()
+}
+
+impl Threads {
+    /// Starts the workers and waits until each of them is ready; [`Threads::let_go`] makes them serve.
+    pub(super) fn start_workers(&mut self, tasks: Vec<WorkerTask>) -> Result<Vec<WorkerView>, ServeError> {
+        let (ready, all_ready) = channel();
+        let mut views = Vec::with_capacity(tasks.len());
+        for (worker, task) in tasks.into_iter().enumerate() {
+            let counts = Arc::<Counts>::default();
+            views.push(task.view(Arc::clone(&counts)));
+            let (go, let_go) = channel();
+            self.waiting.push(go);
+            let starter = Starter { worker, ready: ready.clone(), go: let_go };
+            let thread = Builder::new()
+                .name(task.name.clone())
+                .spawn(move || task.run(&counts, starter))
+                .map_err(system("no thread for a worker"))?;
+            self.workers.push(thread);
+        }
+        // So that the channel closes when the last worker has gone without a word.
+        drop(ready);
+        for _ in 0..views.len() {
+            let Ready { worker, pinned } = all_ready.recv().map_err(|_| ServeError::Panicked("worker"))?;
+            let view: &mut WorkerView = &mut views[worker];
+            view.pinned = pinned?;
+            if !view.pinned {
+                warn!("{} could not be pinned to core {}", view.name, view.core);
+            }
+        }
+        Ok(views)
+    }
+
+    /// Makes the workers serve that wait for it.
+    pub(super) fn let_go(&mut self) {
+        for waiting in self.waiting.drain(..) {
+            // A worker that has ended meanwhile is noticed by whoever looks after the threads.
+            let _heard = waiting.send(());
+        }
+    }
+}
+
+impl WorkerTask {
+    fn view(&self, counts: Arc<Counts>) -> WorkerView {
+        let (port, queues) = match &self.intake {
+            Intake::Sockets(rung, _) => (rung.to_string(), Vec::new()),
+            Intake::Queues(queues, _) => {
+                let names = queues.iter().map(|queue| format!("{}:{}", queue.interface, queue.number));
+                (PortChoice::AfXdp.word().to_owned(), names.collect())
+            }
+        };
+        WorkerView { name: self.name.clone(), core: self.core, pinned: false, port, queues, counts }
+    }
+
+    /// The life of a worker thread. The port is made here: io_uring belongs to the thread that made it, and memory
+    /// to the node of the core that touches it first.
+    fn run(self, counts: &Counts, starter: Starter) -> Result<(), ServeError> {
+        let Self { name, core, intake, idle, common } = self;
+        let pinned = core_affinity::set_for_current(CoreId { id: core });
+        let batch = common.batch;
+        let life = Life { idle, common, counts, pinned, starter };
+        let ended = match intake {
+            Intake::Sockets(Rung::IoUring, sockets) => {
+                life.serve(UringPort::new(sockets, batch).map_err(ServeError::from), None)
+            }
+            Intake::Sockets(Rung::Socket, sockets) => {
+                life.serve(MmsgPort::new(sockets, batch).map_err(system("no socket port")), None)
+            }
+            Intake::Queues(queues, splits) => life.serve(queues::port(queues, batch), splits),
+        };
+        ended.map_err(|error| ServeError::WorkerStopped { worker: name, error })
+    }
+}
+
+/// A worker thread once it is on its core.
+struct Life<'a> {
+    idle: Idle,
+    common: Common,
+    counts: &'a Counts,
+    pinned: bool,
+    starter: Starter,
+}
+
+impl Life<'_> {
+    /// Says that it is ready, or why it isn't, and answers from when it is let go until it is stopped. The word is said
+    /// once and the channel closed with it, so that the one who waits learns of a worker that went without a word.
+    fn serve(self, port: Result<impl Port, ServeError>, splits: Option<SplitWatch>) -> io::Result<()> {
+        let Common { counter, snapshots, smearing, batch, stop } = self.common;
+        let Starter { worker, ready, go } = self.starter;
+        // All memory of the packet path is there before the word is said.
+        let (pinned, serving) = match port {
+            Ok(port) => {
+                let serving = Worker::new(port, snapshots, counter, self.counts, batch);
+                (Ok(self.pinned), Some(serving.smearing(smearing).noticing_splits(splits)))
+            }
+            Err(error) => (Err(error), None),
+        };
+        // Nobody waits for it any more once starting has failed.
+        let _heard = ready.send(Ready { worker, pinned });
+        drop(ready);
+        match serving {
+            Some(mut serving) if go.recv().is_ok() => serving.run(self.idle, &stop),
+            Some(_) | None => Ok(()),
+        }
+    }
+}

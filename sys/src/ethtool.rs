@@ -1,0 +1,291 @@
+//! What a network interface is and how it is set, as `ethtool` asks it: `linux/ethtool.h` through `SIOCETHTOOL`.
+//!
+//! Read only. What a driver doesn't offer is an answer, not an error: none.
+
+use std::ffi::c_char;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use libc::{IFNAMSIZ, ifreq};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+/// From `linux/sockios.h`.
+const SIOCETHTOOL: libc::Ioctl = 0x8946;
+
+/// `ETHTOOL_G…`: the commands.
+const DRIVER_INFO: u32 = 0x03;
+const RING_PARAMETERS: u32 = 0x10;
+const STRINGS: u32 = 0x1b;
+const FLOW_HASH: u32 = 0x29;
+const STRING_SET_INFO: u32 = 0x37;
+const INDIRECTION: u32 = 0x38;
+const FEATURES: u32 = 0x3a;
+const CHANNELS: u32 = 0x3c;
+
+/// `ETH_SS_FEATURES`: the set of features' names, and the octets that each takes.
+const FEATURE_NAMES: u32 = 4;
+const NAME_WORDS: usize = 32 / 4;
+/// Far more than the 64 that there are.
+const FEATURES_MAX: usize = 256;
+/// Features of a block of `ETHTOOL_GFEATURES`: four words, of which the third says what is on.
+const BLOCK_FEATURES: usize = 32;
+const BLOCK_WORDS: usize = 4;
+const BLOCK_ACTIVE: usize = 2;
+
+/// Words of the structures of the commands above, rounded up.
+const DRIVER_WORDS: usize = 49;
+const RING_WORDS: usize = 9;
+const FLOW_WORDS: usize = 48;
+const CHANNEL_WORDS: usize = 9;
+
+/// An interface to ask.
+#[derive(Debug)]
+pub struct Ethtool {
+    socket: OwnedFd,
+    name: [c_char; IFNAMSIZ],
+}
+
+/// How many channels a driver has set up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Channels {
+    /// That receive only.
+    pub rx: u32,
+    /// That transmit only.
+    pub tx: u32,
+    /// That do both.
+    pub combined: u32,
+}
+
+/// Descriptors of a receive ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RxRing {
+    /// As it is set.
+    pub descriptors: u32,
+    /// The most that can be set.
+    pub descriptors_max: u32,
+}
+
+/// A kind of UDP datagrams that is dealt to queues in its own way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UdpFlow {
+    /// Over IPv4.
+    V4,
+    /// Over IPv6.
+    V6,
+}
+
+/// By what a receive queue is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HashFields {
+    /// The source address.
+    pub source_address: bool,
+    /// The destination address.
+    pub destination_address: bool,
+    /// The source port.
+    pub source_port: bool,
+    /// The destination port.
+    pub destination_port: bool,
+}
+
+impl HashFields {
+    /// From `RXH_…`.
+    const fn of_bits(bits: u32) -> Self {
+        Self {
+            source_address: bits & 1 << 4 != 0,
+            destination_address: bits & 1 << 5 != 0,
+            source_port: bits & 1 << 6 != 0,
+            destination_port: bits & 1 << 7 != 0,
+        }
+    }
+}
+
+/// The features that are on, by the names that `ethtool -k` and `-K` know.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Features(Vec<String>);
+
+impl Features {
+    /// Whether this one is on; no if the kernel doesn't know it.
+    #[must_use]
+    pub fn is_on(&self, name: &str) -> bool {
+        self.0.iter().any(|on| on == name)
+    }
+}
+
+impl FromIterator<String> for Features {
+    fn from_iter<T: IntoIterator<Item = String>>(names: T) -> Self {
+        Self(names.into_iter().collect())
+    }
+}
+
+impl Ethtool {
+    /// For the interface of this name in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// A name that no interface can have; no descriptor left.
+    pub fn new(name: &str) -> io::Result<Self> {
+        if name.is_empty() || name.len() >= IFNAMSIZ || name.contains('\0') {
+            return Err(io::Error::from_raw_os_error(libc::ENODEV));
+        }
+        let mut octets = [0; IFNAMSIZ];
+        for (to, octet) in octets.iter_mut().zip(name.as_bytes()) {
+            *to = c_char::from_ne_bytes([*octet]);
+        }
+        let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+        Ok(Self { socket, name: octets })
+    }
+
+    /// The driver's name.
+    ///
+    /// # Errors
+    /// No such interface.
+    pub fn driver(&self) -> io::Result<Option<String>> {
+        let mut words = [0; DRIVER_WORDS];
+        words[0] = DRIVER_INFO;
+        let offered = self.ask(&mut words)?;
+        Ok(offered.then(|| text(&words[1..=NAME_WORDS])).filter(|name| !name.is_empty()))
+    }
+
+    /// The features that are on.
+    ///
+    /// # Errors
+    /// No such interface; [`io::ErrorKind::Unsupported`] on a kernel with more features than can be.
+    pub fn features(&self) -> io::Result<Features> {
+        let mut set = [STRING_SET_INFO, 0, 0, 0, 0];
+        // The mask of the sets asked for is a 64-bit word.
+        let mask = (1_u64 << FEATURE_NAMES).to_ne_bytes();
+        let (words, _) = mask.as_chunks();
+        set[2..4].iter_mut().zip(words).for_each(|(to, word)| *to = u32::from_ne_bytes(*word));
+        if !self.ask(&mut set)? {
+            return Ok(Features::default());
+        }
+        let count = usize::try_from(set[4]).unwrap_or(usize::MAX);
+        if count > FEATURES_MAX {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let mut names = [0; 3 + FEATURES_MAX * NAME_WORDS];
+        (names[0], names[1], names[2]) = (STRINGS, FEATURE_NAMES, set[4]);
+        let mut blocks = [0; 2 + FEATURES_MAX / BLOCK_FEATURES * BLOCK_WORDS];
+        (blocks[0], blocks[1]) = (FEATURES, set[4].div_ceil(32));
+        if !self.ask(&mut names)? || !self.ask(&mut blocks)? {
+            return Ok(Features::default());
+        }
+        let is_on = |feature: usize| {
+            let block = blocks[2..].chunks(BLOCK_WORDS).nth(feature / BLOCK_FEATURES);
+            block.is_some_and(|block| block[BLOCK_ACTIVE] >> (feature % BLOCK_FEATURES) & 1 != 0)
+        };
+        let named = names[3..].chunks(NAME_WORDS).take(count).enumerate();
+        Ok(named.filter(|&(feature, _)| is_on(feature)).map(|(_, name)| text(name)).collect())
+    }
+
+    /// How many channels are set up.
+    ///
+    /// # Errors
+    /// No such interface.
+    pub fn channels(&self) -> io::Result<Option<Channels>> {
+        let mut words = [0; CHANNEL_WORDS];
+        words[0] = CHANNELS;
+        let offered = self.ask(&mut words)?;
+        Ok(offered.then(|| Channels { rx: words[5], tx: words[6], combined: words[8] }))
+    }
+
+    /// The size of a receive ring.
+    ///
+    /// # Errors
+    /// No such interface.
+    pub fn rx_ring(&self) -> io::Result<Option<RxRing>> {
+        let mut words = [0; RING_WORDS];
+        words[0] = RING_PARAMETERS;
+        let offered = self.ask(&mut words)?;
+        Ok(offered.then(|| RxRing { descriptors: words[5], descriptors_max: words[1] }))
+    }
+
+    /// By what UDP datagrams are dealt to queues.
+    ///
+    /// # Errors
+    /// No such interface.
+    pub fn udp_hash(&self, flow: UdpFlow) -> io::Result<Option<HashFields>> {
+        let mut words = [0; FLOW_WORDS];
+        let number = match flow {
+            UdpFlow::V4 => 0x02,
+            UdpFlow::V6 => 0x06,
+        };
+        (words[0], words[1]) = (FLOW_HASH, number);
+        match self.ask(&mut words) {
+            Ok(offered) => {
+                // A 64-bit word, of which the 32 lower bits are used.
+                let low = if cfg!(target_endian = "little") { words[2] } else { words[3] };
+                Ok(offered.then(|| HashFields::of_bits(low)))
+            }
+            // Drivers say so of a kind of flow that they don't tell apart.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The size of the table between hash and queue.
+    ///
+    /// # Errors
+    /// No such interface.
+    pub fn indirection_size(&self) -> io::Result<Option<u32>> {
+        // With a size of 0 only the size is told.
+        let mut words = [INDIRECTION, 0];
+        Ok(self.ask(&mut words)?.then_some(words[1]))
+    }
+
+    /// Fills in the answer; false if the driver doesn't offer it. `words` begins with the command, and must have at
+    /// least the length of its structure, with the arrays as long as it says itself.
+    fn ask(&self, words: &mut [u32]) -> io::Result<bool> {
+        // SAFETY: zeros are a value of a request's fields.
+        let mut request: ifreq = unsafe { std::mem::zeroed() };
+        request.ifr_name = self.name;
+        request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
+        // SAFETY: the request is whole, and its pointer leads to `words`, which nobody else uses meanwhile and which is
+        // as long as the command's structure; the names' array alone isn't bounded by the request, and it has room for
+        // four times the features that the kernel's 64-bit mask has, the count having been looked at.
+        if unsafe { libc::ioctl(self.socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) } == 0 {
+            return Ok(true);
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() == Some(libc::EOPNOTSUPP) { Ok(false) } else { Err(error) }
+    }
+}
+
+/// A text that ends with its first zero.
+fn text(words: &[u32]) -> String {
+    let octets = words.iter().flat_map(|word| word.to_ne_bytes()).take_while(|&octet| octet != 0);
+    String::from_utf8_lossy(&octets.collect::<Vec<_>>()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_answers_what_it_offers() {
+        let loopback = Ethtool::new("lo").unwrap();
+        let features = loopback.features().unwrap();
+        // `ethtool -k lo` has said so since features have had names.
+        assert!(features.is_on("loopback") && features.is_on("vlan-challenged"), "{features:?}");
+        assert!(!features.is_on("rx-lro") && !features.is_on("no such feature"), "{features:?}");
+        assert_eq!(loopback.channels().unwrap(), None);
+        assert_eq!(loopback.udp_hash(UdpFlow::V4).unwrap(), None);
+        assert_eq!(loopback.indirection_size().unwrap(), None);
+        assert_eq!(loopback.rx_ring().unwrap(), None);
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_an_error() {
+        for name in ["", "no-such-dev", "a name longer than one can be"] {
+            let outcome = Ethtool::new(name).and_then(|interface| interface.features());
+            assert_eq!(outcome.unwrap_err().raw_os_error(), Some(libc::ENODEV), "{name}");
+        }
+    }
+
+    #[test]
+    fn hash_fields_have_the_bits_of_the_header() {
+        let by_source = HashFields::of_bits(0x10);
+        assert!(by_source.source_address && !by_source.destination_address && !by_source.source_port);
+        let by_all = HashFields::of_bits(0xf0);
+        assert!(by_all.destination_address && by_all.source_port && by_all.destination_port);
+    }
+}
