@@ -263,8 +263,8 @@ impl Keeper {
         let (interfaces, maps) = self.interfaces.handed()?;
         let status = self.status.as_ref().map(StatusSocket::as_fd);
         let descriptors: Vec<_> = status.into_iter().chain(maps.iter().map(AsFd::as_fd)).collect();
-        let config = self.config.clone();
-        Handover { config, status: status.is_some(), interfaces }.send(to, &descriptors)
+        let (config, legacy) = (self.config.clone(), self.broker.legacy.clone());
+        Handover { config, status: status.is_some(), interfaces, legacy }.send(to, &descriptors)
     }
 
     /// Takes a question, if it is one, and answers.

@@ -18,6 +18,7 @@ use crate::report::{Flow, View};
 use crate::source::drivers::{self, Driver};
 use crate::source::{REPORTS_MAX, Report};
 use crate::state::Keeper;
+use crate::state::legacy::Legacy;
 use crate::worker::Smearing;
 use maser_core::refclock::{MachineClock, MachineSettings};
 use maser_core::snapshot::Snapshot;
@@ -135,7 +136,7 @@ impl Server {
     /// # Errors
     /// What is in the way, and what to do about it.
     pub fn start(config: Config, handed: Handed) -> Result<Self, ServeError> {
-        let Handed { interfaces, hands } = handed;
+        let Handed { interfaces, hands, legacy } = handed;
         let leaps = Leaps::load(&config.clock)?;
         let cores = config.server.workers.place(&available_cores())?;
         let counter = choose_counter(&cores);
@@ -152,7 +153,10 @@ impl Server {
                 let settings = machine_settings(machine, &config, &counter.counter);
                 threads.start_machine(settings, counter.counter, leaps, &hands, writer)?
             }
-            None => threads.start_sources(&config, counter.counter, leaps, &hands, writer)?,
+            None => {
+                let legacy = legacy.filter(|legacy| legacy.is_of(&counter.counter));
+                threads.start_sources(&config, counter.counter, leaps, &hands, legacy, writer)?
+            }
         };
         let common = Common {
             counter: counter.counter,
@@ -233,11 +237,16 @@ impl Threads {
         counter: Counter,
         leaps: Leaps,
         hands: &Hands,
+        legacy: Option<Legacy>,
         mut writer: Writer,
     ) -> Result<Flow, ServeError> {
-        let (mut keeper, saved) = Keeper::open(config, counter, hands);
+        let left = legacy.as_ref().and_then(Legacy::document);
+        let (mut keeper, saved) = Keeper::open(config, counter, hands, left);
         let settings = clock_settings(config, &counter, &leaps, saved);
-        let clock = Arc::new(Disciplined::new(config, counter, settings));
+        let inherited = legacy.map(|legacy| legacy.inherited());
+        let clock = Arc::new(Disciplined::new(config, counter, settings).inheriting(inherited));
+        // Before the first request, so that a heir serves on.
+        clock.beat(None, &mut writer);
         let (reports, heard): (_, Receiver<Report>) = sync_channel(REPORTS_MAX);
         let (stop, running) = (Arc::clone(&self.stop_pulse), Arc::clone(&clock));
         self.spawn_pulse(move || running.run(&heard, &mut writer, &stop))?;

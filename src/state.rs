@@ -6,6 +6,7 @@
 
 mod document;
 mod keeper;
+pub mod legacy;
 
 pub use document::{Document, Stale};
 pub(crate) use document::{counter_name, hertz};

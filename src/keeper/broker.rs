@@ -18,6 +18,8 @@ const ADDRESSES_MAX: usize = 1_024;
 pub(super) struct Broker {
     pub(super) config: Config,
     opener: Opener,
+    /// What the last server has left, if there was one.
+    pub(super) legacy: Option<String>,
 }
 
 /// What goes back, and the descriptor that comes along.
@@ -25,7 +27,7 @@ type Answered = Result<(Answer, Option<OwnedFd>), Fault>;
 
 impl Broker {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, opener: Opener::default() }
+        Self { config, opener: Opener::default(), legacy: None }
     }
 
     pub(super) fn answer(&mut self, ask: Ask) -> Answered {
@@ -54,6 +56,10 @@ impl Broker {
             Ask::IsGpsdCurrent(source) => Ok((Answer::Is(self.opener.is_gpsd_current(source)), None)),
             Ask::State => Ok((Answer::State(self.opener.state(self.config.clock.state.as_deref())?), None)),
             Ask::Save(document) => self.opener.save(&document).map(|()| (Answer::Done, None)),
+            Ask::Leave(legacy) => {
+                self.legacy = Some(legacy);
+                Ok((Answer::Done, None))
+            }
             Ask::LeapFile => {
                 let path = self.config.clock.leap_file.as_deref().unwrap_or(Path::new(LEAP_FILE_USUAL));
                 let (file, identity) = Opener::leap_file(path)?;

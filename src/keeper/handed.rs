@@ -2,6 +2,7 @@
 
 use super::hands::Hands;
 use crate::interface::InterfaceFacts;
+use crate::state::legacy::Legacy;
 use std::os::fd::OwnedFd;
 
 /// An interface with the program attached: what the server needs to take its packets.
@@ -22,4 +23,6 @@ pub struct Handed {
     pub interfaces: Vec<HandedInterface>,
     /// Who opens what the server may not open itself.
     pub hands: Hands,
+    /// What the server before has left.
+    pub legacy: Option<Legacy>,
 }

@@ -113,6 +113,14 @@ impl Hands {
         }
     }
 
+    /// Leaves something for the server that takes this one's place; without a keeper nobody does.
+    ///
+    /// # Errors
+    /// Why it isn't left.
+    pub fn leave(&self, legacy: String) -> Result<(), Fault> {
+        self.do_or_ask(|_| Ok(None), &Ask::Leave(legacy)).map(drop)
+    }
+
     /// The list of leap seconds as it is now, and what tells it from another.
     ///
     /// # Errors

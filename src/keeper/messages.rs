@@ -33,6 +33,8 @@ pub(super) enum Ask {
     State,
     /// This is to be kept.
     Save(String),
+    /// This is for the server that takes this one's place; the keeper only passes it on.
+    Leave(String),
     /// The list of leap seconds.
     LeapFile,
     /// The addresses of a source's server.
@@ -118,6 +120,8 @@ pub(super) struct Handover {
     pub status: bool,
     /// Two descriptors each come along.
     pub interfaces: Vec<InterfaceFacts>,
+    /// What the server before has left.
+    pub legacy: Option<String>,
 }
 
 /// Longer than a configuration, every octet of it escaped, and all facts can be.

@@ -42,7 +42,9 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
         Ok::<_, io::Error>(HandedInterface { facts, sockets_map: next()?, counts_map: next()? })
     });
     let hands = Hands::of_keeper(channel);
-    let handed = Handed { interfaces: interfaces.collect::<Result<_, _>>()?, hands: hands.clone() };
+    let interfaces = interfaces.collect::<Result<_, _>>()?;
+    let legacy = handover.legacy.as_deref().map(serde_json::from_str).transpose()?;
+    let handed = Handed { interfaces, hands: hands.clone(), legacy };
     let server = Server::start(config, handed)?;
     let status_server = status_socket.map(|socket| {
         let view = server.view();

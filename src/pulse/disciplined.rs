@@ -16,6 +16,7 @@ use crate::config::{Config, SourceKind, Stratum};
 use crate::leaps::{NotTaken, TakesLeaps, date};
 use crate::source::ntp::reference_id;
 use crate::source::{Report, Word};
+use crate::state::legacy::Inherited;
 use maser_core::discipline::LeapClaim;
 use maser_core::discipline::{
     Clock, ClockSettings, Event, Observation, Saved, SourceReport, State, TimeSample, Tracking,
@@ -90,6 +91,8 @@ pub struct Figures {
     pub events: Vec<Happened>,
     /// How often replies went from synchronised to not.
     pub unsynchronised_count: u64,
+    /// What is served is the clock of the server before.
+    pub inherits: bool,
     /// In holdover: until the clock says that it is unsynchronised.
     pub holdover_left: Option<Span>,
 }
@@ -103,7 +106,7 @@ pub struct Disciplined {
     local: Option<Stratum>,
     not_before: Instant<Utc>,
     holdover_max: Span,
-    root_distance_max_s: f64,
+    root_distance_max: Span,
     kept: Mutex<Kept>,
 }
 
@@ -115,6 +118,8 @@ struct Kept {
     unsynchronised_count: u64,
     /// As it was published last.
     snapshot: Snapshot,
+    /// What the server before has left, until this clock is synchronised itself.
+    inherited: Option<Inherited>,
 }
 
 impl Disciplined {
@@ -129,15 +134,26 @@ impl Disciplined {
             local: config.local,
             not_before: settings.not_before,
             holdover_max: settings.holdover_max,
-            root_distance_max_s: settings.root_distance_max.as_seconds_f64(),
+            root_distance_max: settings.root_distance_max,
             kept: Mutex::new(Kept {
                 clock: Box::new(Clock::new(settings)),
                 driven: vec![Driven::default(); config.sources.len()],
                 events: VecDeque::with_capacity(EVENTS_TOLD_MAX),
                 unsynchronised_count: 0,
                 snapshot: Snapshot::UNKNOWN,
+                inherited: None,
             }),
         }
+    }
+
+    /// The same clock, which serves by what the server before has left until it is synchronised itself.
+    #[must_use]
+    pub fn inheriting(self, inherited: Option<Inherited>) -> Self {
+        if inherited.is_some() {
+            tracing::info!("serving on by the clock of the server before until this one's is synchronised");
+        }
+        self.kept().inherited = inherited;
+        self
     }
 
     /// Hears, decides and publishes until `stop`.
@@ -193,7 +209,12 @@ impl Disciplined {
         let heard = report.and_then(|report| self.hear(&mut kept, report));
         let now = self.counter.now();
         let snapshot = kept.clock.publish(now);
-        let snapshot = self.local(snapshot, kept.clock.tracking(now).state);
+        let state = kept.clock.tracking(now).state;
+        if state.is_synchronised() {
+            kept.inherited = None;
+        }
+        let inherited = kept.inherited.and_then(|inherited| inherited.at(now, self.root_distance_max));
+        let snapshot = inherited.unwrap_or_else(|| self.local(snapshot, state));
         cell.publish(&snapshot);
         kept.snapshot = snapshot;
         let mut told: Vec<Told> = heard.into_iter().collect();
@@ -212,6 +233,7 @@ impl Disciplined {
             sources: reports.zip(kept.driven.iter().cloned()).collect(),
             events: kept.events.iter().cloned().collect(),
             unsynchronised_count: kept.unsynchronised_count,
+            inherits: kept.inherited.is_some_and(|left| left.at(now, self.root_distance_max).is_some()),
             holdover_left: (tracking.state == State::Holdover).then(|| self.holdover_left(&kept.clock, now)),
         }
     }
@@ -229,6 +251,17 @@ impl Disciplined {
             shown: *kept.clock.shown(),
         };
         (tracking.state == State::Locked).then_some((saved, utc))
+    }
+
+    /// What the server that takes this one's place can go on with: the clock if it is synchronised, or what was inherited
+    /// if that is still served.
+    #[must_use]
+    pub fn to_leave(&self, now: Ticks) -> Option<Snapshot> {
+        let kept = self.kept();
+        if kept.clock.tracking(now).state.is_synchronised() {
+            return Some(kept.snapshot);
+        }
+        kept.inherited.map(|inherited| *inherited.as_left())
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -329,7 +362,7 @@ impl Disciplined {
         let rate = self.counter.nominal_rate();
         let is_within = |ahead: Span| {
             let then = now.offset(rate.ticks_in(ahead));
-            clock.tracking(then).budget.distance_s() <= self.root_distance_max_s
+            clock.tracking(then).budget.distance_s() <= self.root_distance_max.as_seconds_f64()
         };
         if beyond <= Span::ZERO || is_within(beyond) {
             return beyond.max(Span::ZERO);

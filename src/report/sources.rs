@@ -41,7 +41,11 @@ fn tracking(
     let parts = [("filter", budget.filter_s), ("oscillator", budget.shown_s), ("source", budget.source_s)];
     Tracking {
         source: followed(config, figures),
-        state: state(clock.state, synchronised),
+        state: if figures.inherits && synchronised {
+            State::Holdover
+        } else {
+            state(clock.state, synchronised)
+        },
         since_s: Some(clock.since_s).filter(|_| clock.state != ClockState::Cold),
         offset_s: known(clock.residual_s),
         rms_offset_s: known(clock.rms_residual_s),

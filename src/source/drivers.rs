@@ -51,12 +51,10 @@ pub fn start(
         let (listen, hands) = (listen.clone(), hands.clone());
         // Names are ASCII.
         let name = source.name.chars().take(THREAD_NAME_OCTETS_MAX).collect();
-        let thread = Builder::new()
-            .name(name)
-            .spawn(move || {
-                let mut teller = Teller::new(place, reports, &stop).with_hands(hands);
-                drive(&kind, listen, counter, &mut teller);
-            })?;
+        let thread = Builder::new().name(name).spawn(move || {
+            let mut teller = Teller::new(place, reports, &stop).with_hands(hands);
+            drive(&kind, listen, counter, &mut teller);
+        })?;
         drivers.push(Driver { name: source.name.clone(), thread });
     }
     Ok(drivers)

@@ -145,7 +145,11 @@ impl Driver<'_> {
                     if association.silent() > silent_max {
                         return Ok(Ended::Silent);
                     }
-                    association.set_own_reference_ids(own_reference_ids(local, &self.settings.listen, &teller.hands()));
+                    association.set_own_reference_ids(own_reference_ids(
+                        local,
+                        &self.settings.listen,
+                        &teller.hands(),
+                    ));
                     match Question::ask(&mut self.stamps, &self.counter, local, address, request) {
                         Ok(asked) => question = Some(asked),
                         Err(why) if association.reach() == 0 => return Err(why),

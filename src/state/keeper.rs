@@ -1,11 +1,12 @@
 //! Who writes the state: a thread of its own, since a disk may take long.
 
 use super::Document;
+use super::legacy::Legacy;
 use crate::config::Config;
 use crate::keeper::{Fault, Hands, Kept};
 use crate::pulse::disciplined::Disciplined;
 use maser_core::discipline::Saved;
-use maser_core::time::{Instant, Span, Ticks};
+use maser_core::time::{Instant, Span, Ticks, Utc};
 use maser_sys::counter::Counter;
 use maser_sys::kernel_clock::{self, KernelClock};
 use std::path::PathBuf;
@@ -16,6 +17,9 @@ use tracing::{info, warn};
 
 /// How often is looked whether something is due or the server is to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// So often a server leaves what the next one goes on with.
+const LEFT_EVERY: Span = Span::from_seconds(1);
 
 /// A clock that was locked for so long is worth keeping.
 const FIRST_AFTER: Span = Span::from_seconds(300);
@@ -32,18 +36,26 @@ pub struct Keeper {
     hands: Hands,
     locked_since: Option<Ticks>,
     written: Option<Ticks>,
+    left: Option<Ticks>,
 }
 
 impl Keeper {
-    /// Takes the directory, and gives what was kept there as far as it holds for `counter`. A server that has no place
-    /// runs all the same.
+    /// Takes the directory, and gives what the server before has left, else what was kept there, as far as it holds for
+    /// `counter`. A server that has no place runs all the same.
     #[must_use]
-    pub fn open(config: &Config, counter: Counter, hands: &Hands) -> (Self, Option<Saved>) {
+    pub fn open(
+        config: &Config,
+        counter: Counter,
+        hands: &Hands,
+        left: Option<&Document>,
+    ) -> (Self, Option<Saved>) {
         let kept = hands.state(config.clock.state.as_deref());
         let kept = kept.inspect_err(|error| warn!("nothing is kept across restarts: {error}")).ok();
-        let saved = kept.as_ref().and_then(|kept| read(kept, &counter));
+        let left = left.and_then(|left| left.saved(&counter, machine_time()).ok());
+        let saved = left.or_else(|| kept.as_ref().and_then(|kept| read(kept, &counter)));
         let file = kept.map(|kept| kept.file);
-        let keeper = Self { counter, file, hands: hands.clone(), locked_since: None, written: None };
+        let keeper =
+            Self { counter, file, hands: hands.clone(), locked_since: None, written: None, left: None };
         (keeper, saved)
     }
 
@@ -51,10 +63,25 @@ impl Keeper {
     pub fn run(&mut self, clock: &Disciplined, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
             let now = self.counter.now();
+            self.leave_if_due(clock, now);
             self.keep_if_due(clock, now);
             thread::sleep(LOOK_EVERY);
         }
         self.keep(clock, self.counter.now());
+    }
+
+    /// Leaves what a server would go on with that takes this one's place.
+    fn leave_if_due(&mut self, clock: &Disciplined, now: Ticks) {
+        if self.left.is_some_and(|left| self.passed(left, now) < LEFT_EVERY) {
+            return;
+        }
+        self.left = Some(now);
+        let Some(snapshot) = clock.to_leave(now) else { return };
+        let legacy = serde_json::to_string(&Legacy::new(&self.counter, &snapshot, clock.to_keep(now)));
+        let left = legacy.map_err(Fault::new).and_then(|legacy| self.hands.leave(legacy));
+        if let Err(error) = left {
+            warn!("the clock's state can't be left to a next server: {error}");
+        }
     }
 
     fn keep_if_due(&mut self, clock: &Disciplined, now: Ticks) {
@@ -89,6 +116,10 @@ impl Keeper {
     }
 }
 
+fn machine_time() -> Instant<Utc> {
+    Instant::from_unix_nanos(kernel_clock::read(KernelClock::Realtime))
+}
+
 /// What was kept, as far as it holds; why not is told.
 fn read(kept: &Kept, counter: &Counter) -> Option<Saved> {
     let file = &kept.file;
@@ -99,8 +130,7 @@ fn read(kept: &Kept, counter: &Counter) -> Option<Saved> {
             return None;
         }
     };
-    let now = Instant::from_unix_nanos(kernel_clock::read(KernelClock::Realtime));
-    match document.saved(counter, now) {
+    match document.saved(counter, machine_time()) {
         Ok(saved) => {
             let ppm = -1e6 * saved.frequency;
             info!("{}: the clock begins with the counter's frequency as kept: {ppm:+.4} ppm", file.display());

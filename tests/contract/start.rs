@@ -34,7 +34,10 @@ fn start(port: PortChoice, listen: SocketAddr, interface: &Interface) -> Result<
         sockets_map: interface.sockets_map().unwrap(),
         counts_map: interface.counts_map().unwrap(),
     };
-    Server::start(config(port, listen), Handed { interfaces: vec![handed], hands: Hands::own() })
+    Server::start(
+        config(port, listen),
+        Handed { interfaces: vec![handed], hands: Hands::own(), legacy: None },
+    )
 }
 
 /// Asks from so many ports of one address, one after the other; each must be answered.
