@@ -80,6 +80,9 @@ pub struct ServeArguments {
     /// What a worker does when no packet waits: sleep, or look again at once, which takes its whole core
     #[arg(long, value_name = "IDLE", value_parser = words::<Idle>())]
     pub idle: Option<Idle>,
+    /// Have the workers over interfaces' queues poll the drivers, which takes their cores whole, and put off interrupts
+    #[arg(long)]
+    pub busy_poll: bool,
     /// Where `maser status` may ask (a Unix socket)
     #[arg(long, value_name = "PATH")]
     pub status_socket: Option<PathBuf>,
@@ -189,6 +192,7 @@ impl ServeArguments {
             interfaces: self.interface.clone(),
             workers: self.workers.clone(),
             idle: self.idle,
+            busy_poll: self.busy_poll,
             status_socket: self.status_socket.clone(),
         };
         Ok(config.overridden(overrides)?)
@@ -367,6 +371,10 @@ mod tests {
             let unused = told(&["--port", port, "--interface", "eth0"]);
             assert!(unused.contains(&format!("port = \"{port}\" doesn't use it; leave out")), "{unused}");
         }
+        assert!(!both.busy_poll && server(&["-i", "eth0", "--busy-poll"]).unwrap().busy_poll);
+        let nothing = told(&["--busy-poll"]);
+        assert!(nothing.starts_with("busy polling is of an interface's driver"), "{nothing}");
+        assert!(nothing.ends_with("or leave out --busy-poll"), "{nothing}");
         let twice = told(&["-i", "eth0", "-i", "eth0"]);
         assert_eq!(twice, "--interface eth0 is given twice; leave one out");
         let many: Vec<String> = (0..17).flat_map(|n| ["-i".to_owned(), format!("eth{n}")]).collect();
@@ -460,7 +468,7 @@ mod tests {
             let name = format!("{}.{}", key.section, key.name);
             text.lines().any(|line| line == name || line.starts_with(&format!("{name} (type ")))
         };
-        assert_eq!(KEYS.iter().filter(told).count(), 38);
+        assert_eq!(KEYS.iter().filter(told).count(), 39);
         assert!(text.contains("\nsource.baud (type nmea, ubx)\n    Takes one of 4800, "), "{text}");
     }
 }

@@ -25,6 +25,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use tracing::warn;
 
+use facts::Queues;
 use sysfs::Directory;
 use targets::Targets;
 
@@ -61,12 +62,12 @@ impl Interface {
         let features = ethtool.features().map_err(system(name, "asking for features (ethtool -k)"))?;
         preflight::check_features(link, tables, &features)?;
         let directory = Directory::of(link);
-        let facts = facts_of(link, directory.as_ref(), &ethtool)
+        let (facts, left_out) = facts_of(link, directory.as_ref(), &ethtool)
             .map_err(system(name, "asking for queues and the driver (ethtool -l, -i, -g, -n)"))?;
         if facts.queues == 0 {
             return Err(Refusal::NoQueues(name.to_owned()));
         }
-        for warning in preflight::warnings(link) {
+        for warning in preflight::warnings(link, &features) {
             warn!("{warning}");
         }
         let (program, why) = put_on(link, mode)?;
@@ -80,7 +81,7 @@ impl Interface {
                     AttachMode::Generic => Mode::Generic,
                 },
                 nic_stamps: footing.nic_stamps == NicStamps::Asked,
-                why,
+                why: left_out.into_iter().chain(why).collect::<Vec<_>>().join("; "),
                 ..facts
             },
             carrier: link.carrier,
@@ -170,7 +171,7 @@ impl Interface {
         // While it is being reset a driver may not say; the next look tells.
         let queues = Ethtool::new(&link.name)
             .and_then(|ethtool| facts::queues(Directory::of(link).as_ref(), &ethtool))
-            .unwrap_or(facts.queues);
+            .map_or(facts.queues, Queues::usable);
         if queues != facts.queues {
             changes.push(Change::QueuesChanged { from: facts.queues, to: queues });
             facts.queues = queues;
@@ -203,14 +204,18 @@ fn system(name: &str, what: &'static str) -> impl FnOnce(io::Error) -> Refusal {
     move |error| Refusal::System { name: name.to_owned(), what, error: error.to_string() }
 }
 
-/// What there is to know before the program is on.
-fn facts_of(link: &Link, directory: Option<&Directory>, ethtool: &Ethtool) -> io::Result<InterfaceFacts> {
+/// What there is to know before the program is on, and which queues can't be taken, in words.
+fn facts_of(
+    link: &Link,
+    directory: Option<&Directory>,
+    ethtool: &Ethtool,
+) -> io::Result<(InterfaceFacts, Option<String>)> {
     let queues = facts::queues(directory, ethtool)?;
-    let spread = facts::spread(link, queues, ethtool)?;
-    Ok(InterfaceFacts {
+    let spread = facts::spread(link, queues.receive, ethtool)?;
+    let facts = InterfaceFacts {
         name: link.name.clone(),
         index: link.index,
-        queues,
+        queues: queues.usable(),
         mode: Mode::Generic,
         nic_stamps: false,
         why: String::new(),
@@ -220,11 +225,12 @@ fn facts_of(link: &Link, directory: Option<&Directory>, ethtool: &Ethtool) -> io
         rx_ring: ethtool.rx_ring()?.map(|ring| ring.descriptors).filter(|&descriptors| descriptors > 0),
         rss: spread.words,
         spread: spread.commands,
-    })
+    };
+    Ok((facts, queues.left_out(&link.name)))
 }
 
 /// The program on the interface, and why not as well as it could be.
-fn put_on(link: &Link, mode: Option<Mode>) -> Result<(XdpProgram, String), Refusal> {
+fn put_on(link: &Link, mode: Option<Mode>) -> Result<(XdpProgram, Vec<String>), Refusal> {
     let refused = |error| Refusal::Program { name: link.name.clone(), error };
     let first = mode.unwrap_or(Mode::Native);
     let (program, fallen) = match XdpProgram::attach(link.index, first.attach_mode()) {
@@ -236,6 +242,5 @@ fn put_on(link: &Link, mode: Option<Mode>) -> Result<(XdpProgram, String), Refus
     };
     let nic_stamps = program.footing().nic_stamps;
     let no_stamps = (nic_stamps != NicStamps::Asked).then(|| nic_stamps.to_string());
-    let why: Vec<String> = fallen.into_iter().chain(no_stamps).collect();
-    Ok((program, why.join("; ")))
+    Ok((program, fallen.into_iter().chain(no_stamps).collect()))
 }

@@ -36,14 +36,14 @@ use broker::Broker;
 use interfaces::Interfaces;
 use maser_sys::handover::Channel;
 use maser_sys::kernel_clock::{self, KernelClock};
-use messages::{Answer, Ask, Fault as Refused, Handover};
+use messages::{Answer, Ask, Fault as Refused, Handover, shortened};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
-use process::{Ended, Part};
+use process::{Ended, Part, Running, START_MAX};
 use restarts::{BRIEF_MAX, Restarts};
 use sd_notify::NotifyState;
 use std::error::Error;
@@ -56,6 +56,9 @@ use tracing::{Level, error, info, warn};
 
 /// A server that was told to stop and hasn't is killed after this.
 const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// So much of what the server says is logged.
+const LOGGED_OCTETS_MAX: usize = 200;
 
 /// The kernel doesn't tell of everything that concerns the interfaces (offloads, queues).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -72,13 +75,14 @@ pub fn serve(arguments: &ServeArguments) -> Result<ExitCode, Box<dyn Error>> {
     start_log(arguments.screen && terminal_width().is_some());
     let status = status_socket(config.status.socket.clone())?;
     restore_left(&config);
-    let interfaces = Interfaces::attach(&config)?;
+    let interfaces = Interfaces::attach(&config).inspect_err(|_| restore_left(&config))?;
     let mut keeper = Keeper {
         signals,
         config: text,
         status,
         interfaces,
         looked: now(),
+        renew_wanted: false,
         renewing: None,
         broker: Broker::new(config),
         server: None,
@@ -111,6 +115,8 @@ struct Keeper {
     interfaces: Interfaces,
     /// When the interfaces were looked at last.
     looked: Duration,
+    /// The interfaces have changed since a server was handed them.
+    renew_wanted: bool,
     /// When a server that gives way to another has had its time.
     renewing: Option<Duration>,
     broker: Broker,
@@ -130,14 +136,6 @@ struct Woken {
     changed: bool,
 }
 
-/// A server that runs, or that has ended and isn't waited for yet.
-struct Running {
-    process: Pid,
-    /// None once it has closed its end.
-    channel: Option<Channel>,
-    started: Duration,
-}
-
 impl Keeper {
     fn run(&mut self) -> Result<ExitCode, Box<dyn Error>> {
         loop {
@@ -155,6 +153,7 @@ impl Keeper {
                 while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG))
                     && let Some((process, ended)) = Ended::of(status)
                 {
+                    self.broker.reaped(process);
                     if let Some(outcome) = self.after(process, ended)? {
                         return Ok(outcome);
                     }
@@ -176,7 +175,9 @@ impl Keeper {
     /// Waits for signals, for the server's questions, for the kernel's tables to change, and for what is due.
     fn wait(&self) -> nix::Result<Woken> {
         let stopping = self.stopping.map(|(_, until)| until);
-        let due = [self.start_at, stopping, self.renewing, self.look_due()].into_iter().flatten().min();
+        let start_limit = self.server.as_ref().and_then(Running::start_limit);
+        let due = [self.start_at, stopping, self.renewing, self.look_due(), start_limit];
+        let due = due.into_iter().flatten().min();
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             let left_ms = due.saturating_sub(now()).as_micros().div_ceil(1_000);
             PollTimeout::from(u16::try_from(left_ms).unwrap_or(u16::MAX))
@@ -205,16 +206,20 @@ impl Keeper {
     fn follow_interfaces(&mut self) {
         self.looked = now();
         match self.interfaces.follow() {
-            Ok(true) => self.renew(),
-            Ok(false) => {}
+            Ok(others) => {
+                self.renew_wanted |= others;
+                self.renew_if_wanted();
+            }
             Err(error) => error!("the interfaces can't be followed: {error}"),
         }
     }
 
-    /// Has the server give way to another that knows the interfaces as they are now.
-    fn renew(&mut self) {
+    /// Has the server give way to another that knows the interfaces as they are now; one that isn't ready yet later.
+    fn renew_if_wanted(&mut self) {
         if let Some(server) = &self.server
-            && self.has_been_ready
+            && self.renew_wanted
+            && server.ready.is_some()
+            && self.renewing.is_none()
             && self.stopping.is_none()
         {
             info!("the interfaces have changed: another server takes over");
@@ -231,11 +236,14 @@ impl Keeper {
         if let Err(error) = self.interfaces.follow() {
             error!("the interfaces can't be followed: {error}");
         }
+        self.renew_wanted = false;
         match self.start() {
             Ok(server) => self.server = Some(server),
             Err(error) if self.has_been_ready => {
-                let failed = format!("no process: {error}");
-                self.start_at = Some(now() + self.pause(Duration::ZERO, &failed)?);
+                let pause = self.restarts.after_none();
+                let pause = pause.ok_or_else(|| format!("the server can't be started: {error}"))?;
+                error!("no process for the server: {error}; the next try is in {} ms", pause.as_millis());
+                self.start_at = Some(now() + pause);
             }
             Err(error) => {
                 return Err(format!("the server can't be started: {error}; is /proc mounted?").into());
@@ -256,26 +264,30 @@ impl Keeper {
             warn!("nothing can be handed to the server: {error}");
             let _gone = kill(process, Signal::SIGKILL);
         }
-        Ok(Running { process, channel: Some(ours), started })
+        Ok(Running { process, channel: Some(ours), started, ready: None, is_killed: false })
     }
 
     fn hand_over(&self, to: &Channel) -> io::Result<()> {
         let (interfaces, maps) = self.interfaces.handed()?;
         let status = self.status.as_ref().map(StatusSocket::as_fd);
         let descriptors: Vec<_> = status.into_iter().chain(maps.iter().map(AsFd::as_fd)).collect();
-        let (config, legacy) = (self.config.clone(), self.broker.legacy.clone());
-        Handover { config, status: status.is_some(), interfaces, legacy }.send(to, &descriptors)
+        let (config, legacy) = (self.config.clone(), self.broker.legacy());
+        let refused = self.interfaces.refused();
+        let (status, again) = (status.is_some(), self.has_been_ready);
+        Handover { config, status, interfaces, refused, again, legacy }.send(to, &descriptors)
     }
 
     /// Takes a question, if it is one, and answers.
     fn answer(&mut self) {
         let Some(server) = &mut self.server else { return };
         let Some(channel) = &server.channel else { return };
-        let ask = match messages::receive(channel) {
-            Ok((ask, _)) => ask,
+        let ask = match messages::receive_ask(channel) {
+            Ok(ask) => ask,
             Err(error) => {
                 if error.kind() != io::ErrorKind::UnexpectedEof {
-                    warn!("the server asks for something unknown: {error}");
+                    let error = shortened(&error, LOGGED_OCTETS_MAX);
+                    error!("the server asks for something unknown: {error}; it is killed");
+                    server.kill();
                 }
                 server.channel = None;
                 return;
@@ -286,13 +298,20 @@ impl Keeper {
             Ok((answer, descriptor)) => (Ok(answer), descriptor),
             Err(fault) => (Err(fault), None),
         };
-        if is_ready {
+        if is_ready && server.ready.replace(now()).is_none() {
             say_ready(!std::mem::replace(&mut self.has_been_ready, true), server.process);
         }
         let answer: Result<Answer, Refused> = answer;
-        if let Err(error) = messages::send(channel, &answer, descriptor.as_ref().map(AsFd::as_fd)) {
+        let sent = match messages::send(channel, &answer, descriptor.as_ref().map(AsFd::as_fd)) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                messages::send(channel, &Err::<Answer, _>(Refused::new("the answer is too long")), None)
+            }
+            sent => sent,
+        };
+        if let Err(error) = sent {
             warn!("the server doesn't take an answer: {error}");
         }
+        self.renew_if_wanted();
     }
 
     /// Passes a signal on; the server drains and ends.
@@ -310,17 +329,27 @@ impl Keeper {
         let until = self.stopping.as_mut().map(|(_, until)| until).or(self.renewing.as_mut());
         if let Some(until) = until
             && *until <= now()
-            && let Some(server) = &self.server
+            && let Some(server) = &mut self.server
         {
             error!("the server hasn't stopped in {} s: it is killed", STOP_MAX.as_secs());
             *until = now() + STOP_MAX;
-            let _gone = kill(server.process, Signal::SIGKILL);
+            server.kill();
+        }
+        if let Some(server) = &mut self.server
+            && server.start_limit().is_some_and(|limit| limit <= now())
+        {
+            error!("the server isn't ready after {} s: it is killed", START_MAX.as_secs());
+            server.kill();
         }
     }
 
     /// What follows from the end of a process: an outcome if the keeper ends, too.
     fn after(&mut self, process: Pid, ended: Ended) -> Result<Option<ExitCode>, Box<dyn Error>> {
         let Some(server) = self.server.take_if(|server| server.process == process) else { return Ok(None) };
+        if server.ready.is_none() {
+            // It may have died of what it was left.
+            self.broker.drop_legacy();
+        }
         if self.renewing.take().is_some() && self.stopping.is_none() {
             self.start_at = Some(now());
             return Ok(None);
@@ -329,6 +358,9 @@ impl Keeper {
         match ended {
             Ended::Exit(0) if self.stopping.is_some() => return Ok(Some(ExitCode::SUCCESS)),
             Ended::Signal(_) if as_told => return Ok(Some(ExitCode::SUCCESS)),
+            Ended::Signal(_) if server.is_killed && (self.stopping.is_some() || !self.has_been_ready) => {
+                return Ok(Some(ExitCode::FAILURE));
+            }
             // It has said why.
             Ended::Exit(code) if self.stopping.is_some() || !self.has_been_ready => {
                 return Ok(Some(ExitCode::from(u8::try_from(code).unwrap_or(1).max(1))));
@@ -341,14 +373,14 @@ impl Keeper {
             }
             Ended::Exit(_) | Ended::Signal(_) => {}
         }
-        let lived = now().saturating_sub(server.started);
-        self.start_at = Some(now() + self.pause(lived, &ended.to_string())?);
+        let answered = server.ready.map(|ready| now().saturating_sub(ready));
+        self.start_at = Some(now() + self.pause(answered, &ended.to_string())?);
         Ok(None)
     }
 
     /// How long to wait before the next start.
-    fn pause(&mut self, lived: Duration, ended: &str) -> Result<Duration, Box<dyn Error>> {
-        let pause = self.restarts.after(lived).ok_or_else(|| {
+    fn pause(&mut self, answered: Option<Duration>, ended: &str) -> Result<Duration, Box<dyn Error>> {
+        let pause = self.restarts.after(answered).ok_or_else(|| {
             format!("the server has ended {BRIEF_MAX} times at its start, the last time by {ended}: see the lines above")
         })?;
         error!("the server has ended by {ended}; the next one starts in {} ms", pause.as_millis());
@@ -382,9 +414,9 @@ fn restore_left(config: &Config) {
 /// The keeper's and its server's starts are told by `ready` once, later ones by the log.
 fn say_ready(is_first: bool, server: Pid) {
     if is_first {
-        println!("ready");
         // A reader that is gone is no reason not to serve.
-        let _told = io::stdout().flush();
+        let mut out = io::stdout();
+        let _told = writeln!(out, "ready").and_then(|()| out.flush());
         tell_systemd(&NotifyState::Ready);
     } else {
         warn!("the server answers again, as process {server}");
@@ -436,6 +468,8 @@ fn start_log(live_screen: bool) {
         .with_writer(io::stderr)
         .with_ansi(colours)
         .with_target(false)
+        // It would panic where nobody reads standard error any more.
+        .log_internal_errors(false)
         .init();
 }
 

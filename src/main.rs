@@ -10,7 +10,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
-        eprintln!("maser: {error}");
+        // Nobody may be there to read it.
+        let _told = writeln!(io::stderr(), "maser: {error}");
         ExitCode::FAILURE
     })
 }

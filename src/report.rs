@@ -60,6 +60,8 @@ pub struct View {
     pub footing: Footing,
     /// The interfaces that were named, in the order of the configuration.
     pub interfaces: Vec<InterfaceView>,
+    /// Those named that the keeper couldn't put the program on, and why.
+    pub refused: Vec<(String, String)>,
     /// The pulse flow.
     pub flow: Flow,
     /// The workers, in order.
@@ -167,15 +169,8 @@ impl View {
     /// Those that the keeper handed over, and those that it couldn't put the program on.
     fn interfaces(&self) -> Vec<InterfaceStatus> {
         let rung = self.footing.rung;
-        let handed = |name: &&String| self.interfaces.iter().any(|view| view.facts.name == **name);
-        let left_out = self.config.server.interfaces.iter().filter(|name| !handed(name));
-        let left_out = left_out.map(|name| InterfaceStatus {
-            name: name.clone(),
-            rung: rung.to_string(),
-            why: "a step down: the XDP program isn't on it; the keeper's log says why".to_owned(),
-            ..InterfaceStatus::default()
-        });
-        self.interfaces.iter().map(|view| view.status(rung)).chain(left_out).collect()
+        let refused = self.refused.iter().map(|(name, why)| interfaces::refused(name, why, rung));
+        self.interfaces.iter().map(|view| view.status(rung)).chain(refused).collect()
     }
 
     fn ports(&self) -> Vec<PortStatus> {

@@ -7,7 +7,7 @@ mod queues;
 mod sockets;
 mod workers;
 
-use crate::config::{Config, GpsdPlace, SourceKind, Stratum, WorkersError};
+use crate::config::{Config, GpsdPlace, Idle, SourceKind, Stratum, WorkersError};
 use crate::keeper::{Handed, Hands};
 use crate::leaps::{self, Leaps, LeapsError};
 use crate::port::ladder::{self, LadderError, Rung};
@@ -35,7 +35,7 @@ use queues::Queues;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use thiserror::Error;
 use tracing::info;
@@ -136,26 +136,28 @@ impl Server {
     /// # Errors
     /// What is in the way, and what to do about it.
     pub fn start(config: Config, handed: Handed) -> Result<Self, ServeError> {
-        let Handed { interfaces, hands, legacy } = handed;
+        let Handed { interfaces, refused, hands, again, legacy } = handed;
         let leaps = Leaps::load(&config.clock)?;
         let cores = config.server.workers.place(&available_cores())?;
         let counter = choose_counter(&cores);
         info!("{counter}");
         let footing = ladder::choose(config.server.port)?;
         info!("port: {}: {}", footing.rung, footing.why);
-        let sockets = sockets::open(&config, cores.len())?;
+        let sockets = sockets::open(&config, cores.len(), again)?;
         let Queues { shares, views: interfaces } = Queues::open(&config.server, interfaces, &cores)?;
 
         let (writer, snapshots) = snapshot_cell(&Snapshot::UNKNOWN);
         let mut threads = Threads::default();
-        let flow = match machine_source(&config) {
+        let (flow, reports) = match machine_source(&config) {
             Some(machine) => {
                 let settings = machine_settings(machine, &config, &counter.counter);
-                threads.start_machine(settings, counter.counter, leaps, &hands, writer)?
+                (threads.start_machine(settings, counter.counter, leaps, &hands, writer)?, None)
             }
             None => {
                 let legacy = legacy.filter(|legacy| legacy.is_of(&counter.counter));
-                threads.start_sources(&config, counter.counter, leaps, &hands, legacy, writer)?
+                let (flow, reports) =
+                    threads.start_clock(&config, counter.counter, leaps, &hands, legacy, writer)?;
+                (flow, Some(reports))
             }
         };
         let common = Common {
@@ -165,7 +167,9 @@ impl Server {
             batch: config.server.batch.get(),
             stop: Arc::clone(&threads.stop_workers),
         };
-        let mut tasks = workers::over_queues(config.server.idle, shares, &common);
+        // Nobody polls a driver while its worker sleeps.
+        let idle = if config.server.busy_poll { Idle::Spin } else { config.server.idle };
+        let mut tasks = workers::over_queues(idle, shares, &common);
         tasks.extend(workers::over_sockets(
             config.server.idle,
             footing.rung,
@@ -175,11 +179,15 @@ impl Server {
             &common,
         ));
         let workers = threads.start_workers(tasks)?;
-        // Nothing more needs to be opened, and nobody has been answered.
+        // Nothing more needs to be opened, and nobody has been answered or heard.
         hands.lock_down(&needs(&config, footing.rung));
+        // What receivers and servers say is parsed by nobody before.
+        if let Some(reports) = reports {
+            threads.start_drivers(&config, counter.counter, &reports, &hands)?;
+        }
         threads.let_go();
         let started = counter.counter.now();
-        let view = View { config, counter, footing, interfaces, flow, workers, snapshots, started };
+        let view = View { config, counter, footing, interfaces, refused, flow, workers, snapshots, started };
         Ok(Self { view: Arc::new(view), threads })
     }
 
@@ -230,8 +238,8 @@ impl Threads {
         Ok(Flow::Machine(pulse))
     }
 
-    /// The pulse flow of any other sources: their drivers, the clock over them, and what is kept of it.
-    fn start_sources(
+    /// The pulse flow of any other sources, without their drivers: the clock over them, and what is kept of it.
+    fn start_clock(
         &mut self,
         config: &Config,
         counter: Counter,
@@ -239,7 +247,7 @@ impl Threads {
         hands: &Hands,
         legacy: Option<Legacy>,
         mut writer: Writer,
-    ) -> Result<Flow, ServeError> {
+    ) -> Result<(Flow, SyncSender<Report>), ServeError> {
         let left = legacy.as_ref().and_then(Legacy::document);
         let (mut keeper, saved) = Keeper::open(config, counter, hands, left);
         let settings = clock_settings(config, &counter, &leaps, saved);
@@ -250,15 +258,24 @@ impl Threads {
         let (reports, heard): (_, Receiver<Report>) = sync_channel(REPORTS_MAX);
         let (stop, running) = (Arc::clone(&self.stop_pulse), Arc::clone(&clock));
         self.spawn_pulse(move || running.run(&heard, &mut writer, &stop))?;
-        let no_driver = system("no thread for a source's driver");
-        self.drivers =
-            drivers::start(config, counter, &reports, hands, &self.stop_drivers).map_err(no_driver)?;
         let (stop, kept) = (Arc::clone(&self.stop_drivers), Arc::clone(&clock));
         let keeper = Builder::new().name("state".into()).spawn(move || keeper.run(&kept, &stop));
         self.keepers.push(("state", keeper.map_err(system("no thread for the state"))?));
         let watch = leaps::watch(leaps.clone(), Arc::clone(&clock), hands.clone(), &self.stop_drivers);
         self.keepers.push(("leaps", watch.map_err(system(NO_LEAPS_THREAD))?));
-        Ok(Flow::Sources(clock, leaps))
+        Ok((Flow::Sources(clock, leaps), reports))
+    }
+
+    fn start_drivers(
+        &mut self,
+        config: &Config,
+        counter: Counter,
+        reports: &SyncSender<Report>,
+        hands: &Hands,
+    ) -> Result<(), ServeError> {
+        let started = drivers::start(config, counter, reports, hands, &self.stop_drivers);
+        self.drivers = started.map_err(system("no thread for a source's driver"))?;
+        Ok(())
     }
 
     fn spawn_pulse(

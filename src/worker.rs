@@ -78,8 +78,8 @@ struct Waiting {
     prepared: Prepared,
     /// It goes out from a listener that smears leap seconds.
     smeared: bool,
-    /// From the receive to the transmit stamp.
-    residence_ns: u64,
+    /// From the receive to the transmit stamp; none before it has one, or while nothing is known of the time.
+    residence_ns: Option<u64>,
     /// None while nothing is known of the time.
     received_at: Option<Instant<Tai>>,
     receive: NtpTimestamp,
@@ -236,7 +236,8 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
             }
             let prepared = rewrite(bytes, &request, reply);
             self.outgoing.push(outgoing(index, prepared.length()));
-            self.waiting[index] = Some(Waiting { prepared, smeared, residence_ns: 0, received_at, receive });
+            self.waiting[index] =
+                Some(Waiting { prepared, smeared, residence_ns: None, received_at, receive });
         }
         verdict
     }
@@ -280,7 +281,7 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
                 return stamp(bytes, &reply.prepared, NtpTimestamp::ZERO);
             };
             let leaves = line.at(leaves);
-            reply.residence_ns = (leaves - received_at).as_nanos().max(0).unsigned_abs();
+            reply.residence_ns = Some((leaves - received_at).as_nanos().max(0).unsigned_abs());
             let transmit = match smearing.filter(|_| reply.smeared) {
                 None => snapshot.ntp(leaves),
                 Some(Smearing { smear, .. }) => smear.at(&snapshot.leap, leaves).ntp(),
@@ -290,9 +291,9 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         if let Some(begun) = call.filter(|_| sent.failed() == 0) {
             departure.learn(clocks.now().since(begun), ahead);
         }
-        for reply in self.outgoing.iter().filter_map(|reply| self.waiting[usize::from(reply.index)].as_ref())
-        {
-            self.counts.residence_ns(reply.residence_ns);
+        let waited = |reply: &Outgoing| self.waiting[usize::from(reply.index)]?.residence_ns;
+        for residence_ns in self.outgoing.iter().filter_map(waited) {
+            self.counts.residence_ns(residence_ns);
         }
         let answered = if header.stratum == 0 { Event::AnsweredUnsynchronised } else { Event::Answered };
         self.counts.events(answered, sent.sent as u64);

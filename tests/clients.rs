@@ -2,15 +2,20 @@
 //!
 //! Every client runs as its users run it and has to say with its own words that it follows us. Each combination of
 //! packet port and address family is one test, in which all clients ask at the same time from one address, as hosts
-//! behind one NAT do. No client can touch the clock of this machine; `peers/README.md` says how.
+//! behind one NAT do; with AF_XDP the server's own counts say that no reply came from a socket. No client can touch the
+//! clock of this machine; `peers/README.md` says how.
 
 mod peers;
 
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use maser::interface::Mode;
+use maser::status::{Status, WorkerStatus, fetch};
 use peers::client::{CLIENTS, Client};
-use peers::rig::{Family, Rig, can_set_clock};
+use peers::host::{Server, time_left};
+use peers::rig::{Family, INTERFACE, Rig, can_set_clock, deadline_after};
 use peers::{log, skip};
 
 /// The slowest client, OpenNTPD, asks four times, up to nine seconds apart, before it trusts a server.
@@ -19,24 +24,66 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// How far two readings of the two clocks may be apart on a stalled machine, far below a step that any client makes.
 const STEP_SECONDS_MAX: f64 = 0.1;
 
+const TAGS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How packets come to the server.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Socket,
+    IoUring,
+    AfXdp(Mode),
+    /// The clients are in a VLAN.
+    AfXdpTagged(Mode),
+}
+
 #[test]
 fn clients_accept_the_socket_port_over_ipv4() {
-    accepted_by_all("socket", Family::Ipv4);
+    accepted_by_all(Way::Socket, Family::Ipv4);
 }
 
 #[test]
 fn clients_accept_the_socket_port_over_ipv6() {
-    accepted_by_all("socket", Family::Ipv6);
+    accepted_by_all(Way::Socket, Family::Ipv6);
 }
 
 #[test]
 fn clients_accept_the_io_uring_port_over_ipv4() {
-    accepted_by_all("io-uring", Family::Ipv4);
+    accepted_by_all(Way::IoUring, Family::Ipv4);
 }
 
 #[test]
 fn clients_accept_the_io_uring_port_over_ipv6() {
-    accepted_by_all("io-uring", Family::Ipv6);
+    accepted_by_all(Way::IoUring, Family::Ipv6);
+}
+
+#[test]
+fn clients_accept_the_af_xdp_port_over_ipv4() {
+    accepted_by_all(Way::AfXdp(Mode::Native), Family::Ipv4);
+}
+
+#[test]
+fn clients_accept_the_af_xdp_port_over_ipv6() {
+    accepted_by_all(Way::AfXdp(Mode::Native), Family::Ipv6);
+}
+
+#[test]
+fn clients_accept_the_generic_af_xdp_port_over_ipv4() {
+    accepted_by_all(Way::AfXdp(Mode::Generic), Family::Ipv4);
+}
+
+#[test]
+fn clients_accept_the_generic_af_xdp_port_over_ipv6() {
+    accepted_by_all(Way::AfXdp(Mode::Generic), Family::Ipv6);
+}
+
+#[test]
+fn clients_in_a_vlan_accept_the_af_xdp_port_over_ipv4() {
+    accepted_by_all(Way::AfXdpTagged(Mode::Native), Family::Ipv4);
+}
+
+#[test]
+fn clients_in_a_vlan_accept_the_generic_af_xdp_port_over_ipv6() {
+    accepted_by_all(Way::AfXdpTagged(Mode::Generic), Family::Ipv6);
 }
 
 /// Shows that the tests above can fail: to a server that gets one field wrong every client says no.
@@ -84,24 +131,36 @@ fn the_capability_check_sees_each_set() {
     }
 }
 
-/// Serves on one port and family and reports every client that doesn't follow, with what it said.
-fn accepted_by_all(port: &str, family: Family) {
-    let name = format!("{port}/{family:?}");
-    let rig = match Rig::new(family) {
+/// Serves one way and family and reports every client that doesn't follow, with what it said.
+fn accepted_by_all(way: Way, family: Family) {
+    let name = format!("{way:?}/{family:?}");
+    let (rig, _tagger) = match rig_for(way, family) {
         Ok(rig) => rig,
         Err(reason) => return skip(&name, &reason),
     };
     let listen = rig.listen();
     let status_socket = rig.directory().join("status.sock");
     let maser = env!("CARGO_BIN_EXE_maser");
-    let status_socket = status_socket.to_string_lossy();
-    let command = [maser, "serve", "--listen", &listen, "--port", port, "--status-socket", &status_socket];
-    let server = rig.serve(&command).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let path = status_socket.to_string_lossy();
+    let serve = [maser, "serve", "--listen", &listen, "--status-socket", &path];
+    let port: &[_] = match way {
+        Way::Socket => &["--port", "socket"],
+        Way::IoUring => &["--port", "io-uring"],
+        Way::AfXdp(_) | Way::AfXdpTagged(_) => &["--port", "af-xdp", "--interface", INTERFACE],
+    };
+    let server = rig.serve(&[&serve, port].concat()).unwrap_or_else(|error| panic!("{name}: {error}"));
+    if matches!(way, Way::AfXdpTagged(_)) {
+        enter_vlan(&rig, &name, &status_socket);
+    }
     let before = wall_minus_monotonic();
     let mut failures = Vec::new();
+    let mut accepted = 0;
     for (client, answer) in ask_all(&rig, &name) {
         match answer {
-            Ok(evidence) => log(&format!("{name}: {}: {evidence}", client.name)),
+            Ok(evidence) => {
+                accepted += 1;
+                log(&format!("{name}: {}: {evidence}", client.name));
+            }
             Err(said) => {
                 failures.push(format!("{} did not accept the server; it said:\n{said}\n", client.name))
             }
@@ -110,8 +169,64 @@ fn accepted_by_all(port: &str, family: Family) {
     let stepped = (wall_minus_monotonic() - before).abs();
     assert!(stepped < STEP_SECONDS_MAX, "{name}: somebody stepped this machine's clock by {stepped} s");
     assert!(failures.is_empty(), "{name}:\n{}\nthe server said:\n{}", failures.join("\n"), server.errors());
+    match way {
+        Way::Socket | Way::IoUring => {}
+        Way::AfXdp(mode) | Way::AfXdpTagged(mode) => {
+            check_af_xdp_answered(&name, &status_of(&status_socket), mode, accepted);
+        }
+    }
     let status = server.stop().unwrap_or_else(|error| panic!("{name}: {error}"));
     assert!(status.success(), "{name}: the server ended with {status}");
+}
+
+/// The hosts, and what the way needs between them.
+fn rig_for(way: Way, family: Family) -> Result<(Rig, Option<Server>), String> {
+    let rig = Rig::new(family)?;
+    let (mode, tagger) = match way {
+        Way::Socket | Way::IoUring => return Ok((rig, None)),
+        Way::AfXdp(mode) => (mode, None),
+        Way::AfXdpTagged(mode) => (mode, Some(rig.tag()?)),
+    };
+    rig.send_whole_frames()?;
+    match mode {
+        Mode::Native => {}
+        Mode::Generic => rig.refuse_native()?,
+    }
+    Ok((rig, tagger))
+}
+
+/// Makes the clients' VLAN the server's, once it is seen that their frames are tagged.
+fn enter_vlan(rig: &Rig, name: &str, status_socket: &Path) {
+    let strangers = || status_of(status_socket).interfaces[0].verdicts["vlan"];
+    let before = strangers();
+    rig.send_datagram().unwrap_or_else(|error| panic!("{name}: {error}"));
+    let deadline = deadline_after(TAGS_PATIENCE);
+    while strangers() == before {
+        assert!(!time_left(deadline).is_zero(), "{name}: what the clients send isn't tagged");
+        thread::sleep(Duration::from_millis(5));
+    }
+    rig.admit_vlan().unwrap_or_else(|error| panic!("{name}: {error}"));
+}
+
+/// The server's own counts: at least a reply for each client by AF_XDP, and none by a socket.
+fn check_af_xdp_answered(name: &str, status: &Status, mode: Mode, clients: u64) {
+    let [interface] = status.interfaces.as_slice() else { panic!("{name}: {:?}", status.interfaces) };
+    let footing = [&interface.rung, &interface.mode, &interface.frames];
+    assert_eq!(footing.map(String::as_str), ["af-xdp", &mode.to_string(), "copy"], "{name}: {interface:?}");
+    let answered = |port: &str| -> u64 {
+        status.workers.iter().filter(|worker| worker.port == port).map(WorkerStatus::answered).sum()
+    };
+    let (af_xdp, socket, steered) = (answered("af-xdp"), answered("socket"), interface.verdicts["steered"]);
+    log(&format!("{name}: {steered} requests steered, {af_xdp} answered by AF_XDP, {socket} by sockets"));
+    assert!(
+        af_xdp >= clients && steered >= af_xdp,
+        "{name}: {af_xdp} replies by AF_XDP to {clients} clients"
+    );
+    assert_eq!(socket, 0, "{name}: sockets answered");
+}
+
+fn status_of(socket: &Path) -> Status {
+    fetch(socket).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Runs all clients that this machine has at the same time.

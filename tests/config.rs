@@ -203,6 +203,7 @@ const ODD: &str = "
 [server]
 port = 'af-xdp'
 interface = ['eth0', 'ens1f0np0']
+busy_poll = true
 workers = 3
 [status]
 socket = '/a\"b\\c'
@@ -250,6 +251,7 @@ fn odd_values_reach_the_configuration() {
     let config = config::parse(ODD).unwrap();
     assert_eq!(config.server.port, PortChoice::AfXdp);
     assert_eq!(config.server.interfaces, ["eth0", "ens1f0np0"]);
+    assert!(config.server.busy_poll);
     let [nmea, pps, ntp, socket, shm, machine] = config.sources.as_slice() else { panic!("{config}") };
     let SourceKind::Nmea(serial) = &nmea.kind else { panic!("{config}") };
     assert_eq!((serial.baud, serial.delay.map(Span::as_nanos)), (Some(4_800), Some(120_500_000)));
@@ -323,6 +325,7 @@ fn the_command_line_overrides_the_file() {
         interfaces: Vec::new(),
         workers: Some("1".parse().unwrap()),
         idle: Some(Idle::Block),
+        busy_poll: false,
         status_socket: Some("here.sock".into()),
     };
     let config = file.clone().overridden(overrides).unwrap();

@@ -103,6 +103,18 @@ fn assert_right(reply: &ReplyView, now_ns: i64, within_ns: i64) {
 }
 
 #[test]
+fn only_replies_with_a_time_count_as_residence() {
+    let counts = Counts::default();
+    let mut rig = Rig::new((NEW_YEAR - 900_000) * SECOND, &counts);
+    let resided = || counts.residence().filter(|(_, count)| *count > 0).collect::<Vec<_>>();
+    assert!(!rig.ask().synchronised());
+    assert_eq!(resided(), [], "nothing was known of the time");
+    rig.beat();
+    assert!(rig.ask().synchronised());
+    assert!(matches!(resided()[..], [(from_ns, 1)] if from_ns > 0), "{:?}", resided());
+}
+
+#[test]
 fn the_oracle_finds_a_planted_microsecond() {
     let counts = Counts::default();
     let mut rig = Rig::new((NEW_YEAR - 900_000) * SECOND, &counts);

@@ -1,12 +1,19 @@
 //! The two processes of `maser serve`, seen from outside: what the server is left with, and what becomes of either when the
 //! other ends.
 
+#[path = "keeper/ends.rs"]
+mod ends;
 #[path = "daemon/maser.rs"]
 #[allow(dead_code, reason = "shared with other tests")]
 mod maser;
 #[allow(dead_code, reason = "shared with other tests")]
 mod peers;
 mod support;
+#[path = "keeper/wire.rs"]
+#[allow(dead_code, reason = "shared with the soak")]
+mod wire;
+#[path = "keeper/xdp.rs"]
+mod xdp;
 
 use std::fs;
 use std::net::Ipv4Addr;

@@ -8,7 +8,7 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use corpus::{Golden, requests};
 use maser_core::time::NtpTimestamp;
 use maser_core::wire::{DropReason, Peer, parse_datagram, parse_frame};
-use oracle::frame::{Wrapping, seal, wrap};
+use oracle::frame::{Wrapping, seal, unfinish, wrap};
 use oracle::{Exchange, Form, exchange, failures};
 
 const TRANSMIT: NtpTimestamp = NtpTimestamp::from_bits(0xE6A1_B2C3_4444_4444);
@@ -177,10 +177,17 @@ fn frames_that_are_not_ours_to_answer_get_silence() {
     assert_eq!(changed(&ipv6, 22 + 6, 44), Some(DropReason::Fragment));
     assert_eq!(changed(&ipv6, 22 + 8, 0xFF), Some(DropReason::BadSource));
     assert_eq!(changed(&ipv6, 22 + 24, 0xFF), Some(DropReason::NotUnicastDestination));
-    let without = Wrapping { udp_checksum: false, ..ipv6 };
+    let without = Wrapping { udp_checksum: false, ..ipv6.clone() };
     assert_eq!(changed(&without, 5, 9), Some(DropReason::MissingUdpChecksum));
-    let ours = Wrapping { source: ipv4.destination.clone(), source_port: 123, ..ipv4 };
-    assert_eq!(changed(&ours, 5, 9), Some(DropReason::ReflectionLoop));
+    for (plain, source_port) in [(&ipv4, 123), (&ipv4, 40_000), (&ipv6, 40_000)] {
+        let ours = Wrapping { source: plain.destination.clone(), source_port, ..plain.clone() };
+        assert_eq!(changed(&ours, 5, 9), Some(DropReason::BadSource), "from ourselves");
+    }
+    for plain in [&ipv4, &ipv6] {
+        let mut left_to_the_nic = wrap(&[&[0x23][..], &[0; 47]].concat(), plain);
+        unfinish(&mut left_to_the_nic);
+        assert_eq!(parse_frame(&left_to_the_nic, 123), Err(DropReason::BadUdpChecksum));
+    }
 }
 
 #[test]

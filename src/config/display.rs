@@ -41,8 +41,17 @@ impl fmt::Display for Config {
 
 impl Config {
     fn write_server(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Server { listen, public, port, interfaces, workers, idle, batch, receive_buffer_octets } =
-            &self.server;
+        let Server {
+            listen,
+            public,
+            port,
+            interfaces,
+            workers,
+            idle,
+            busy_poll,
+            batch,
+            receive_buffer_octets,
+        } = &self.server;
         writeln!(f, "[server]\nlisten = {}\npublic = {public}", addresses(listen))?;
         let interfaces: Vec<String> = interfaces.iter().map(|name| quoted(name)).collect();
         writeln!(f, "port = \"{}\"\ninterface = [{}]", port.word(), interfaces.join(", "))?;
@@ -51,7 +60,8 @@ impl Config {
             Workers::Count(number) => writeln!(f, "workers = {number}")?,
             Workers::Cores(cores) => writeln!(f, "workers = {cores:?}")?,
         }
-        writeln!(f, "idle = \"{}\"\nbatch = {batch}\nreceive_buffer = {receive_buffer_octets}", idle.word())
+        writeln!(f, "idle = \"{}\"\nbusy_poll = {busy_poll}", idle.word())?;
+        writeln!(f, "batch = {batch}\nreceive_buffer = {receive_buffer_octets}")
     }
 
     fn write_source(&self, source: &Source, f: &mut fmt::Formatter<'_>) -> fmt::Result {

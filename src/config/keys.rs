@@ -119,6 +119,17 @@ pub(super) const IDLE: Key = Key {
               once, which takes the whole core and answers sooner.",
 };
 
+pub(super) const BUSY_POLL: Key = Key {
+    section: "server",
+    types: &[],
+    name: "busy_poll",
+    expected: "true or false",
+    absent: Absent::Value("false"),
+    meaning: "Whether the workers over queues of `interface` poll the driver themselves, so that it needs no interrupts. \
+              They spin then, whatever `idle` says, and take their cores whole. The keeper sets napi_defer_hard_irqs to 2 \
+              and gro_flush_timeout to 200 us on each interface, for all of its traffic, and puts them back at its end.",
+};
+
 pub(super) const BATCH: Key = Key {
     section: "server",
     types: &[],
@@ -241,6 +252,7 @@ pub const KEYS: &[&Key] = &[
     &INTERFACE,
     &WORKERS,
     &IDLE,
+    &BUSY_POLL,
     &BATCH,
     &RECEIVE_BUFFER,
     &SOCKET,

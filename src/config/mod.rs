@@ -68,6 +68,8 @@ pub struct Server {
     pub workers: Workers,
     /// What they do when no packet waits.
     pub idle: Idle,
+    /// Whether those over interfaces' queues poll the drivers, and spin; never without interfaces.
+    pub busy_poll: bool,
     /// How many packets they take at once, at most [`BATCH_MAX`].
     pub batch: NonZeroUsize,
     /// What each socket may hold, within [`RECEIVE_BUFFER_OCTETS`].
@@ -147,6 +149,7 @@ impl Default for Server {
             interfaces: Vec::new(),
             workers: Workers::default(),
             idle: Idle::default(),
+            busy_poll: false,
             batch: BATCH,
             receive_buffer_octets: RECEIVE_BUFFER_OCTETS,
         }
@@ -177,7 +180,7 @@ impl Config {
 
     /// With what the command line says instead.
     pub fn overridden(mut self, overrides: Overrides) -> Result<Self, OverrideError> {
-        let Overrides { listen, port, interfaces, workers, idle, status_socket } = overrides;
+        let Overrides { listen, port, interfaces, workers, idle, busy_poll, status_socket } = overrides;
         if listen.len() > LISTEN_MAX {
             return Err(OverrideError::TooMany(listen.len()));
         }
@@ -202,7 +205,8 @@ impl Config {
         if !interfaces.is_empty() {
             self.server.interfaces = interfaces;
         }
-        value::check_way(self.server.port, self.server.interfaces.len())?;
+        self.server.busy_poll |= busy_poll;
+        value::check_way(self.server.port, self.server.interfaces.len(), self.server.busy_poll)?;
         self.server.idle = idle.unwrap_or(self.server.idle);
         if let Some(workers) = workers {
             self.server.workers = workers;
@@ -233,6 +237,8 @@ pub struct Overrides {
     pub workers: Option<Workers>,
     /// What they do when no packet waits.
     pub idle: Option<Idle>,
+    /// Whether the interfaces' drivers are polled; false to leave it.
+    pub busy_poll: bool,
     /// Where the status is asked for.
     pub status_socket: Option<PathBuf>,
 }
@@ -259,6 +265,7 @@ pub enum OverrideError {
     #[error("{0}; {advice}", advice = match .0 {
         WayError::NoInterface => "name one with --interface DEV (`ip link` lists them), or use --port auto",
         WayError::Unused(_) => "leave out --port and --interface, or use --port af-xdp or auto",
+        WayError::NothingToPoll => "name one with --interface DEV (`ip link` lists them), or leave out --busy-poll",
     })]
     Way(#[from] WayError),
 }

@@ -85,6 +85,7 @@ fn read_server(document: &DeTable<'_>, report: &mut Report<'_>) -> Server {
     if let Some(interfaces) = section.read(&keys::INTERFACE, report, read_interfaces) {
         server.interfaces = interfaces;
     }
+    server.busy_poll = section.read(&keys::BUSY_POLL, report, Field::boolean).unwrap_or(server.busy_poll);
     check_way(&section, &server, report);
     if let Some(workers) = section.field(&keys::WORKERS).and_then(|field| read_workers(&field, report)) {
         server.workers = workers;
@@ -156,7 +157,7 @@ fn read_interfaces(field: &Field<'_>, report: &mut Report<'_>) -> Option<Vec<Str
     Some(interfaces)
 }
 
-/// Whether the port and the interfaces that the section names go together, told at the key that is at fault.
+/// Whether the port, the interfaces that the section names and busy polling go together, told at the key that is at fault.
 fn check_way(section: &Section<'_>, server: &Server, report: &mut Report<'_>) {
     // A list is told as it stands, whether or not each of its elements is right.
     let interfaces = section.field(&keys::INTERFACE);
@@ -164,7 +165,8 @@ fn check_way(section: &Section<'_>, server: &Server, report: &mut Report<'_>) {
         Some(field) => field.elements(keys::INTERFACE_ELEMENT).map(|elements| elements.len()),
         None => Some(0),
     };
-    let Some(Err(problem)) = named.map(|named| value::check_way(server.port, named)) else { return };
+    let way = named.map(|named| value::check_way(server.port, named, server.busy_poll));
+    let Some(Err(problem)) = way else { return };
     match (problem, section.field(&keys::PORT), interfaces) {
         (WayError::NoInterface, Some(port), _) => {
             let expected = "interface = [\"eth0\"] or another name beside it, or port = \"auto\"";
@@ -174,6 +176,13 @@ fn check_way(section: &Section<'_>, server: &Server, report: &mut Report<'_>) {
             let path = section.path_of(keys::INTERFACE.name);
             let expected = "port = \"af-xdp\" or \"auto\" beside it, or no interface";
             report.add(interfaces.offset(), path, problem.to_string(), expected);
+        }
+        (WayError::NothingToPoll, _, _) => {
+            if let Some(busy_poll) = section.field(&keys::BUSY_POLL) {
+                let path = section.path_of(keys::BUSY_POLL.name);
+                let expected = "interface = [\"eth0\"] or another name beside it, or false";
+                report.add(busy_poll.offset(), path, problem.to_string(), expected);
+            }
         }
         (WayError::NoInterface | WayError::Unused(_), _, _) => {}
     }

@@ -231,13 +231,19 @@ pub enum WayError {
     /// The ports of the kernel's own stack take packets from all interfaces alike.
     #[error("an interface is named for AF_XDP, and port = \"{}\" doesn't use it", .0.word())]
     Unused(PortChoice),
+    /// Only the drivers of interfaces that are named are polled.
+    #[error("busy polling is of an interface's driver, and no interface is named")]
+    NothingToPoll,
 }
 
-/// Whether a port and so many interfaces go together.
-pub(super) const fn check_way(port: PortChoice, interfaces: usize) -> Result<(), WayError> {
+/// Whether a port, so many interfaces and busy polling go together.
+pub(super) const fn check_way(port: PortChoice, interfaces: usize, busy_poll: bool) -> Result<(), WayError> {
     match port {
         PortChoice::AfXdp if interfaces == 0 => Err(WayError::NoInterface),
         PortChoice::IoUring | PortChoice::Socket if interfaces > 0 => Err(WayError::Unused(port)),
+        PortChoice::Auto | PortChoice::IoUring | PortChoice::Socket if busy_poll && interfaces == 0 => {
+            Err(WayError::NothingToPoll)
+        }
         PortChoice::Auto | PortChoice::AfXdp | PortChoice::IoUring | PortChoice::Socket => Ok(()),
     }
 }

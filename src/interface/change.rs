@@ -23,6 +23,8 @@ pub enum Change {
         /// Those that aren't any more.
         removed: Vec<(u16, u16)>,
     },
+    /// Its bond or bridge has begun or ceased to drop what comes in by it.
+    Standby(bool),
     /// Frames to other MAC addresses are ours.
     HardwareAddressesChanged,
     /// It has no carrier any more, or was switched off.
@@ -61,6 +63,9 @@ pub enum Change {
 /// What is answered now and wasn't, and the other way round.
 pub(super) fn between(before: &Targets, now: &Targets) -> Vec<Change> {
     let mut changes = Vec::new();
+    if before.standby != now.standby {
+        changes.push(Change::Standby(now.standby));
+    }
     let address = |(&(address, port), _): (&(IpAddr, u16), _)| SocketAddr::new(address, port);
     let is_new = |(key, listener): &(&(IpAddr, u16), &u16)| before.destinations.get(key) != Some(listener);
     let is_gone = |(key, _): &(&(IpAddr, u16), &u16)| !now.destinations.contains_key(key);
@@ -91,6 +96,8 @@ impl fmt::Display for Change {
                 let shown = |vlans: &[(u16, u16)]| vlans.iter().map(vlan).collect();
                 f.write_str(&differences("answers in VLAN", &shown(added), &shown(removed)))
             }
+            Self::Standby(true) => f.write_str("it stands by: its bond or bridge drops what comes in by it"),
+            Self::Standby(false) => f.write_str("its bond or bridge takes in what comes by it again"),
             Self::HardwareAddressesChanged => f.write_str("its MAC addresses have changed"),
             Self::LinkDown => f.write_str("no carrier any more"),
             Self::LinkUp => f.write_str("it has a carrier"),

@@ -46,7 +46,7 @@ pub struct InterfaceFacts {
     pub name: String,
     /// The kernel's number of it.
     pub index: u32,
-    /// Its receive queues, from 0 on.
+    /// Its receive queues that workers take, from 0 on.
     pub queues: u32,
     /// Where the program runs.
     pub mode: Mode,
@@ -68,13 +68,45 @@ pub struct InterfaceFacts {
     pub spread: Vec<String>,
 }
 
-/// Receive queues: what sysfs shows of them, else what the driver says of its channels.
-pub(super) fn queues(directory: Option<&Directory>, ethtool: &Ethtool) -> io::Result<u32> {
-    if let Some(queues) = directory.map(Directory::rx_queues).transpose()? {
-        return Ok(queues);
+/// The queues that are in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Queues {
+    pub(super) receive: u32,
+    /// 0 where the driver doesn't say.
+    pub(super) send: u32,
+}
+
+impl Queues {
+    /// The receive queues that workers can take, from 0 on. A reply leaves by the send queue of the same number, and where
+    /// that isn't in use never: in copy mode the kernel takes no frame from the socket then, and says nothing of it (Linux,
+    /// `net/xdp/xsk.c`). What comes in by the others is answered through sockets.
+    pub(super) fn usable(self) -> u32 {
+        if self.send == 0 { self.receive } else { self.receive.min(self.send) }
+    }
+
+    /// What it costs that there are fewer to send by, for people; none where there aren't.
+    pub(super) fn left_out(self, name: &str) -> Option<String> {
+        let (usable, Self { receive, send }) = (self.usable(), self);
+        (usable < receive).then(|| {
+            format!(
+                "requests by its receive queues from {usable} on are left to sockets, since replies leave by the send queue \
+                 of the same number and it has {receive} to receive and {send} to send by; \
+                 `ethtool -L {name}` sets up as many of each"
+            )
+        })
+    }
+}
+
+/// Queues: what sysfs shows of them, else what the driver says of its channels.
+pub(super) fn queues(directory: Option<&Directory>, ethtool: &Ethtool) -> io::Result<Queues> {
+    if let Some(directory) = directory {
+        return Ok(Queues { receive: directory.queues("rx")?, send: directory.queues("tx")? });
     }
     let channels = ethtool.channels()?;
-    Ok(channels.map_or(0, |channels| channels.rx.saturating_add(channels.combined)))
+    Ok(channels.map_or(Queues::default(), |channels| Queues {
+        receive: channels.rx.saturating_add(channels.combined),
+        send: channels.tx.saturating_add(channels.combined),
+    }))
 }
 
 /// How requests are dealt to queues.
@@ -160,6 +192,19 @@ mod tests {
             let spread = spread_of("eth0", queues, udp4, udp6);
             assert_eq!(spread.words, words);
             assert_eq!(spread.commands, commands);
+        }
+    }
+
+    #[test]
+    fn queues_without_one_to_send_by_are_left_to_sockets() {
+        for (receive, send, usable) in [(4, 4, 4), (2, 8, 2), (4, 1, 1), (4, 0, 4), (0, 1, 0)] {
+            let queues = Queues { receive, send };
+            assert_eq!(queues.usable(), usable, "{queues:?}");
+            let told = queues.left_out("eth0");
+            assert_eq!(told.is_some(), usable < receive, "{queues:?}");
+            assert!(
+                told.is_none_or(|told| told.contains("from 1 on") && told.contains("4 to receive and 1 to"))
+            );
         }
     }
 

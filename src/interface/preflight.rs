@@ -75,13 +75,27 @@ pub(super) fn check_features(link: &Link, tables: &Tables, on: &Features) -> Res
 }
 
 /// What doesn't stand in the way, but should be known.
-pub(super) fn warnings(link: &Link) -> Vec<String> {
+pub(super) fn warnings(link: &Link, on: &Features) -> Vec<String> {
     let Link { name, mtu, .. } = link;
     let mut warnings = Vec::new();
     if !link.up {
         warnings.push(format!("{name}: it is switched off; `ip link set {name} up`"));
     } else if !link.carrier {
         warnings.push(format!("{name}: it has no carrier"));
+    }
+    if link.standby {
+        warnings.push(format!(
+            "{name}: it stands by: its bond or bridge drops what comes in by it, so that nothing is answered there yet"
+        ));
+    }
+    // Where a VLAN device is on it, it was refused.
+    for (_, [(feature, said), _]) in TAG_OFFLOADS {
+        if on.is_on(feature) {
+            warnings.push(format!(
+                "{name}: its tag offload hides tags from XDP, so that a tagged request may be answered without its tag, \
+                 though no VLAN device is here; `ethtool -K {name} {said} off`"
+            ));
+        }
     }
     if *mtu > MTU_ZERO_COPY_MAX {
         warnings.push(format!(

@@ -92,6 +92,16 @@ pub enum Refusal {
         /// Why.
         error: XdpError,
     },
+    /// Its settings can't be made what busy polling wants.
+    #[error(
+        "{name}: its interrupts can't be put off for busy polling: {error}; or leave server.busy_poll out"
+    )]
+    BusyPoll {
+        /// The interface.
+        name: String,
+        /// Why.
+        error: String,
+    },
     /// There is more to be answered than the program can know, or the kernel refused to hear it.
     #[error(
         "{name}: the XDP program can't be told the {what}: {error}; name addresses in server.listen, or fewer"

@@ -8,6 +8,7 @@
 
 use maser_sys::netlink::Link;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -24,6 +25,13 @@ pub struct Settings {
     pub defer_hard_irqs: u32,
     /// After how long without a poll the timer polls, ns; 0 for never.
     pub flush_timeout_ns: u64,
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { defer_hard_irqs, flush_timeout_ns } = self;
+        write!(f, "{DEFER_HARD_IRQS} {defer_hard_irqs} and {FLUSH_TIMEOUT_NS} {flush_timeout_ns} ns")
+    }
 }
 
 /// What an interface was set to, and what to instead.
@@ -70,6 +78,11 @@ pub enum Restored {
 }
 
 impl Settings {
+    /// For queues that a worker polls all the time: two polls in a row without a packet leave the interrupt off, which is what
+    /// the kernel's document begins with, and where nobody polls, since the server is being started again, a packet waits
+    /// 200 us at most.
+    pub const POLLED: Self = Self { defer_hard_irqs: 2, flush_timeout_ns: 200_000 };
+
     /// Takes down what is there. Keep the record before [`Record::apply`].
     ///
     /// # Errors

@@ -50,10 +50,11 @@ impl Directory {
         self.0.join(attribute)
     }
 
-    /// How many receive queues are in use.
-    pub(super) fn rx_queues(&self) -> io::Result<u32> {
+    /// How many queues of a kind, `rx` or `tx`, are in use.
+    pub(super) fn queues(&self, kind: &str) -> io::Result<u32> {
         let entries = fs::read_dir(self.path("queues"))?.map_while(Result::ok);
-        let queues = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("rx-")).count();
+        let is_of_kind = |name: &str| name.split_once('-').is_some_and(|(before, _)| before == kind);
+        let queues = entries.filter(|entry| is_of_kind(&entry.file_name().to_string_lossy())).count();
         Ok(u32::try_from(queues).unwrap_or(u32::MAX))
     }
 

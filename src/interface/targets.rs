@@ -12,6 +12,8 @@ use std::net::{IpAddr, SocketAddr};
 /// Everything that the program has to know, as sets.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Targets {
+    /// Whether it stands by for a bond or bridge, which drops what comes in by it: nobody is answered for then.
+    pub standby: bool,
     /// Who is answered for, by address and port, with the place of the listen address that it belongs to.
     pub destinations: BTreeMap<(IpAddr, u16), u16>,
     /// The tags of the VLAN devices stacked here, outer and inner; inner 0 where there is one tag.
@@ -25,6 +27,7 @@ impl Targets {
     #[must_use]
     pub fn of(tables: &Tables, interface: u32, listen: &[SocketAddr]) -> Self {
         Self {
+            standby: is_standby(tables, interface),
             destinations: destinations(tables, interface, listen),
             vlans: vlans(tables, interface),
             hardware_addresses: hardware_addresses(tables, interface),
@@ -51,6 +54,10 @@ fn base(tables: &Tables, interface: u32) -> Vec<&Link> {
     own.into_iter().chain(master).collect()
 }
 
+fn is_standby(tables: &Tables, interface: u32) -> bool {
+    tables.link(interface).is_some_and(|link| link.standby)
+}
+
 /// VLAN devices right above one of `below`, with their tags.
 fn stacked<'a>(tables: &'a Tables, below: &[&Link]) -> Vec<(&'a Link, Tag)> {
     let is_above = |link: &&Link| below.iter().any(|below| link.below == Some(below.index));
@@ -66,13 +73,13 @@ pub(super) fn vlan_devices(tables: &Tables, interface: u32) -> Vec<(&Link, Tag)>
 /// exact one, else the wildcard of its family.
 ///
 /// As the kernel has it, an address is the machine's and not an interface's: one on `lo` is answered on any. Not so
-/// IPv6's link-local ones. Addresses of interfaces that are switched off aren't answered, nor those that may turn out to
+/// IPv6's link-local ones. None is answered for while the interface stands by for a bond or bridge. Addresses of interfaces that are switched off aren't answered, nor those that may turn out to
 /// be somebody else's; those of the loopback networks never are, from outside.
 #[must_use]
 pub fn destinations(tables: &Tables, interface: u32, listen: &[SocketAddr]) -> BTreeMap<(IpAddr, u16), u16> {
     let base: Vec<u32> = base(tables, interface).iter().map(|link| link.index).collect();
     let mut destinations = BTreeMap::new();
-    if base.is_empty() {
+    if base.is_empty() || is_standby(tables, interface) {
         return destinations;
     }
     let is_up = |interface| tables.link(interface).is_some_and(|link| link.up);

@@ -1,16 +1,22 @@
 //! The keeper's answers: what the server asks for is opened if the configuration names it.
 
-use super::messages::{Answer, Ask, Fault};
-use super::opener::Opener;
+use super::messages::{Answer, Ask, Fault, Left};
+use super::opener::{DOCUMENT_OCTETS_MAX, Opener};
 use super::resolver;
 use crate::config::{Config, GpsdPlace, LEAP_FILE_USUAL, SourceKind};
 use crate::source::ntp::interface_addresses;
 use crate::source::pps;
+use maser_sys::kernel_clock::{self, KernelClock};
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// More aren't told: a machine with as many has them from somebody who knows them.
 const ADDRESSES_MAX: usize = 1_024;
+
+/// What was left longer ago isn't handed on: no heir would serve by it.
+const LEGACY_NS_MAX: i64 = 60_000_000_000;
 
 /// Answers what needs privileges, or a path. A server that was taken over can ask for nothing that the configuration
 /// doesn't name.
@@ -19,7 +25,9 @@ pub(super) struct Broker {
     pub(super) config: Config,
     opener: Opener,
     /// What the last server has left, if there was one.
-    pub(super) legacy: Option<String>,
+    legacy: Option<Left>,
+    /// The processes that look names up, and for which source.
+    lookups: BTreeMap<Pid, usize>,
 }
 
 /// What goes back, and the descriptor that comes along.
@@ -27,7 +35,23 @@ type Answered = Result<(Answer, Option<OwnedFd>), Fault>;
 
 impl Broker {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, opener: Opener::default(), legacy: None }
+        Self { config, opener: Opener::default(), legacy: None, lookups: BTreeMap::new() }
+    }
+
+    /// What the last server has left, if that is still worth something.
+    pub(super) fn legacy(&self) -> Option<Left> {
+        let oldest_ns = boottime_ns() - LEGACY_NS_MAX;
+        self.legacy.clone().filter(|left| left.at_ns >= oldest_ns)
+    }
+
+    /// A server died of it, for all that is known: the next one begins without.
+    pub(super) fn drop_legacy(&mut self) {
+        self.legacy = None;
+    }
+
+    /// A process has ended.
+    pub(super) fn reaped(&mut self, process: Pid) {
+        self.lookups.remove(&process);
     }
 
     pub(super) fn answer(&mut self, ask: Ask) -> Answered {
@@ -57,7 +81,8 @@ impl Broker {
             Ask::State => Ok((Answer::State(self.opener.state(self.config.clock.state.as_deref())?), None)),
             Ask::Save(document) => self.opener.save(&document).map(|()| (Answer::Done, None)),
             Ask::Leave(legacy) => {
-                self.legacy = Some(legacy);
+                let is_ours = legacy.as_ref().is_none_or(|legacy| legacy.len() <= DOCUMENT_OCTETS_MAX);
+                self.legacy = legacy.filter(|_| is_ours).map(|text| Left { text, at_ns: boottime_ns() });
                 Ok((Answer::Done, None))
             }
             Ask::LeapFile => {
@@ -69,7 +94,12 @@ impl Broker {
                 let SourceKind::Ntp { address, .. } = self.kind(source)? else {
                     return Err(not_of_this_kind());
                 };
-                opened(resolver::in_process(&address.host, address.port)?)
+                if self.lookups.values().any(|looked_up| *looked_up == source) {
+                    return Err(Fault::new("the name is being looked up already"));
+                }
+                let (found, process) = resolver::in_process(&address.host, address.port)?;
+                self.lookups.insert(process, source);
+                opened(found)
             }
             Ask::OwnAddresses => {
                 let mut addresses = interface_addresses();
@@ -82,6 +112,11 @@ impl Broker {
     fn kind(&self, source: usize) -> Result<&SourceKind, Fault> {
         self.config.sources.get(source).map(|source| &source.kind).ok_or_else(|| Fault::new("no such source"))
     }
+}
+
+/// Since the machine started, suspended or not.
+pub(super) fn boottime_ns() -> i64 {
+    kernel_clock::read(KernelClock::Boottime)
 }
 
 fn not_of_this_kind() -> Fault {
@@ -101,5 +136,44 @@ mod tests {
         }
         assert!(broker.answer(Ask::Line(1)).unwrap_err().to_string().contains("no such source"));
         assert!(broker.answer(Ask::Save("{}".to_owned())).is_err(), "no document, and no place taken");
+    }
+
+    #[test]
+    fn what_a_server_says_is_cut_short() {
+        let mut broker = Broker::new(Config::default_run());
+        // As long as a message may be; serde quotes it, every character escaped.
+        let long = format!("{{\"{}\":1}}", "\u{e000}".repeat(30_000));
+        let fault = broker.answer(Ask::Save(long)).unwrap_err();
+        assert!(fault.to_string().len() < 2_000, "{}", fault.to_string().len());
+        let quoted = serde_json::from_str::<Ask>(&format!("\"{}\"", "\u{e000}".repeat(30_000))).unwrap_err();
+        assert!(quoted.to_string().len() > 50_000 && Fault::new(quoted).to_string().len() <= 1_000);
+    }
+
+    #[test]
+    fn what_is_left_is_handed_on_for_a_minute_unless_it_is_taken_back() {
+        let mut broker = Broker::new(Config::default_run());
+        let leave = |broker: &mut Broker, text: Option<String>| {
+            broker.answer(Ask::Leave(text)).unwrap();
+            broker.legacy().map(|left| left.text)
+        };
+        assert_eq!(leave(&mut broker, Some("left".to_owned())).as_deref(), Some("left"));
+        broker.legacy.as_mut().unwrap().at_ns -= LEGACY_NS_MAX - 1_000_000_000;
+        assert!(broker.legacy().is_some());
+        broker.legacy.as_mut().unwrap().at_ns -= 2_000_000_000;
+        assert_eq!(broker.legacy(), None, "older than a minute");
+        assert_eq!(leave(&mut broker, Some("x".repeat(DOCUMENT_OCTETS_MAX + 1))), None);
+        assert!(leave(&mut broker, Some("again".to_owned())).is_some());
+        assert_eq!(leave(&mut broker, None), None);
+    }
+
+    #[test]
+    fn a_name_is_looked_up_once_at_a_time() {
+        let text = "[[source]]\ntype = \"ntp\"\naddress = \"127.0.0.1\"\n";
+        let mut broker = Broker::new(crate::config::parse(text).unwrap());
+        let process = Pid::from_raw(i32::MAX);
+        broker.lookups.insert(process, 0);
+        assert!(broker.answer(Ask::Resolve(0)).unwrap_err().to_string().contains("already"));
+        broker.reaped(process);
+        assert!(broker.lookups.is_empty());
     }
 }

@@ -21,8 +21,12 @@ pub struct HandedInterface {
 pub struct Handed {
     /// The interfaces named, in the order of the configuration.
     pub interfaces: Vec<HandedInterface>,
+    /// Those named that the program isn't on, and why.
+    pub refused: Vec<(String, String)>,
     /// Who opens what the server may not open itself.
     pub hands: Hands,
+    /// Another server has answered before.
+    pub again: bool,
     /// What the server before has left.
     pub legacy: Option<Legacy>,
 }

@@ -113,11 +113,11 @@ impl Hands {
         }
     }
 
-    /// Leaves something for the server that takes this one's place; without a keeper nobody does.
+    /// Leaves something for the server that takes this one's place, or none; without a keeper nobody does.
     ///
     /// # Errors
     /// Why it isn't left.
-    pub fn leave(&self, legacy: String) -> Result<(), Fault> {
+    pub fn leave(&self, legacy: Option<String>) -> Result<(), Fault> {
         self.do_or_ask(|_| Ok(None), &Ask::Leave(legacy)).map(drop)
     }
 

@@ -1,14 +1,17 @@
 //! The interfaces that requests are taken from: the programs are on them for as long as the keeper lives, whatever becomes
 //! of the server, and know at every moment which addresses are this machine's.
 
+use super::records;
 use crate::config::{Config, PortChoice};
+use crate::interface::settings::Settings;
 use crate::interface::{Change, Interface, InterfaceFacts, Refusal};
-use maser_sys::netlink::{self, Monitor, Tables};
+use maser_sys::netlink::{self, Link, Monitor, Tables};
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Why no interface can be had.
 #[derive(Debug, Error)]
@@ -26,8 +29,16 @@ pub(super) enum InterfacesError {
 pub(super) struct Interfaces {
     /// None where no interface is named.
     monitor: Option<Monitor>,
-    listen: Vec<SocketAddr>,
+    wanted: Wanted,
     named: Vec<Named>,
+}
+
+/// What the operator wants of each.
+#[derive(Debug, Default)]
+struct Wanted {
+    listen: Vec<SocketAddr>,
+    /// The server polls the driver, which is to leave interrupts off meanwhile.
+    busy_poll: bool,
 }
 
 /// One, there or not.
@@ -35,8 +46,10 @@ pub(super) struct Interfaces {
 struct Named {
     name: String,
     attached: Option<Interface>,
-    /// Why it isn't, if it may come: it went, or was missing at the start. Each reason is told once.
-    awaited: Option<Refusal>,
+    /// Why it isn't. Each reason is told once.
+    refused: Option<Refusal>,
+    /// It went, or was missing at the start, so that it may come.
+    awaited: bool,
 }
 
 impl Interfaces {
@@ -48,24 +61,25 @@ impl Interfaces {
         }
         let smearing = config.smear.iter().flat_map(|smear| &smear.listen);
         let listen: Vec<SocketAddr> = server.listen.iter().chain(smearing).copied().collect();
+        let wanted = Wanted { listen, busy_poll: server.busy_poll };
         // Before the tables are asked for, so that nothing is missed in between.
         let monitor = Monitor::open()?;
         let tables = netlink::dump()?;
         let mut named = Vec::with_capacity(server.interfaces.len());
         for name in &server.interfaces {
-            let mut one = Named { name: name.clone(), attached: None, awaited: None };
-            match one.attach(&listen, &tables) {
+            let mut one = Named { name: name.clone(), attached: None, refused: None, awaited: false };
+            match one.attach(&wanted, &tables) {
                 Err(refusal) if server.port == PortChoice::AfXdp => return Err(refusal.into()),
                 Err(refusal) => {
                     warn!("port: a step down: {refusal}");
-                    one.awaited =
-                        Some(refusal).filter(|refusal| matches!(refusal, Refusal::NoInterface { .. }));
+                    one.awaited = matches!(refusal, Refusal::NoInterface { .. });
+                    one.refused = Some(refusal);
                 }
                 Ok(()) => {}
             }
             named.push(one);
         }
-        Ok(Self { monitor: Some(monitor), listen, named })
+        Ok(Self { monitor: Some(monitor), wanted, named })
     }
 
     /// What becomes readable when the kernel's tables change.
@@ -84,6 +98,12 @@ impl Interfaces {
         Ok((facts, maps))
     }
 
+    /// The names of those that aren't to be had, and why.
+    pub(super) fn refused(&self) -> Vec<(String, String)> {
+        let refused = self.named.iter().filter_map(|one| one.refused.as_ref().map(|why| (one, why)));
+        refused.map(|(one, why)| (one.name.clone(), why.to_string())).collect()
+    }
+
     /// Brings the programs to what the kernel's tables say now; whether there must be a new server, since the queues are
     /// others.
     pub(super) fn follow(&mut self) -> io::Result<bool> {
@@ -93,28 +113,39 @@ impl Interfaces {
         let tables = netlink::dump()?;
         let mut others = false;
         for one in &mut self.named {
-            others |= one.follow(&self.listen, &tables)?;
+            match one.follow(&self.wanted, &tables) {
+                Ok(other) => others |= other,
+                // The others are followed all the same.
+                Err(error) => error!("{}: the interface can't be followed: {error}", one.name),
+            }
         }
         Ok(others)
     }
 }
 
 impl Named {
-    fn attach(&mut self, listen: &[SocketAddr], tables: &Tables) -> Result<(), Refusal> {
-        self.attached = Some(Interface::attach(&self.name, listen.to_vec(), None, tables)?);
+    fn attach(&mut self, wanted: &Wanted, tables: &Tables) -> Result<(), Refusal> {
+        let interface = Interface::attach(&self.name, wanted.listen.clone(), None, tables)?;
+        if wanted.busy_poll
+            && let Some(link) = tables.link(interface.facts().index)
+        {
+            put_off_interrupts(link)
+                .map_err(|error| Refusal::BusyPoll { name: self.name.clone(), error: error.to_string() })?;
+        }
+        self.attached = Some(interface);
         Ok(())
     }
 
-    fn follow(&mut self, listen: &[SocketAddr], tables: &Tables) -> io::Result<bool> {
+    fn follow(&mut self, wanted: &Wanted, tables: &Tables) -> io::Result<bool> {
         let Some(interface) = &mut self.attached else {
-            if self.awaited.is_none() || tables.link_named(&self.name).is_none() {
+            if !self.awaited || tables.link_named(&self.name).is_none() {
                 return Ok(false);
             }
-            let refused = self.attach(listen, tables).err();
-            if refused.is_some() && refused != self.awaited {
+            let refused = self.attach(wanted, tables).err();
+            if refused.is_some() && refused != self.refused {
                 refused.iter().for_each(|refusal| warn!("{refusal}"));
             }
-            self.awaited = refused;
+            self.refused = refused;
             return Ok(self.attached.is_some());
         };
         let mut others = false;
@@ -123,11 +154,25 @@ impl Named {
             others |= matches!(change, Change::QueuesChanged { .. });
             if change == Change::Gone {
                 let there = tables.links.iter().map(|link| link.name.clone()).collect();
-                self.awaited = Some(Refusal::NoInterface { name: self.name.clone(), there });
+                self.refused = Some(Refusal::NoInterface { name: self.name.clone(), there });
+                self.awaited = true;
                 self.attached = None;
                 return Ok(true);
             }
         }
         Ok(others)
     }
+}
+
+/// Sets the interface as busy polling wants it, once what was there before is on disk.
+fn put_off_interrupts(link: &Link) -> Result<(), Box<dyn Error>> {
+    let record = Settings::POLLED.record(link)?;
+    let file = records::place()?;
+    records::keep(&file, record.clone()).map_err(|error| format!("{}: {error}", file.display()))?;
+    record.apply().inspect_err(|_| {
+        // Some of it may be set. What can't be put back now is tried again at the end.
+        let _tried = record.restore();
+    })?;
+    info!("{}: {}", link.name, record.ours);
+    Ok(())
 }

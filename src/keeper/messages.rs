@@ -33,8 +33,8 @@ pub(super) enum Ask {
     State,
     /// This is to be kept.
     Save(String),
-    /// This is for the server that takes this one's place; the keeper only passes it on.
-    Leave(String),
+    /// This is for the server that takes this one's place; the keeper only passes it on. None takes back what was left.
+    Leave(Option<String>),
     /// The list of leap seconds.
     LeapFile,
     /// The addresses of a source's server.
@@ -80,6 +80,9 @@ impl Kept {
     }
 }
 
+/// A longer reason isn't told to its end.
+const FAULT_OCTETS_MAX: usize = 1_000;
+
 /// Why something wasn't done, in words and, where the system said so, by its number.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Fault {
@@ -89,8 +92,15 @@ pub struct Fault {
 
 impl Fault {
     pub(crate) fn new(why: impl fmt::Display) -> Self {
-        Self { errno: None, why: why.to_string() }
+        Self { errno: None, why: shortened(&why, FAULT_OCTETS_MAX) }
     }
+}
+
+/// What a text says may be the other process's words: no more of them.
+pub(super) fn shortened(text: &impl fmt::Display, octets_max: usize) -> String {
+    let mut text = text.to_string();
+    text.truncate(text.floor_char_boundary(octets_max));
+    text
 }
 
 impl fmt::Display for Fault {
@@ -101,7 +111,7 @@ impl fmt::Display for Fault {
 
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
-        Self { errno: error.raw_os_error(), why: error.to_string() }
+        Self { errno: error.raw_os_error(), why: shortened(&error, FAULT_OCTETS_MAX) }
     }
 }
 
@@ -120,8 +130,19 @@ pub(super) struct Handover {
     pub status: bool,
     /// Two descriptors each come along.
     pub interfaces: Vec<InterfaceFacts>,
+    /// Interfaces' names, and why the program isn't on them.
+    pub refused: Vec<(String, String)>,
+    /// Another server has answered before.
+    pub again: bool,
     /// What the server before has left.
-    pub legacy: Option<String>,
+    pub legacy: Option<Left>,
+}
+
+/// What a server has left, and when the keeper heard it, ns by `CLOCK_BOOTTIME`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Left {
+    pub text: String,
+    pub at_ns: i64,
 }
 
 /// Longer than a configuration, every octet of it escaped, and all facts can be.
@@ -150,6 +171,11 @@ impl Handover {
 /// Sends a message and what comes with it.
 pub(super) fn send(to: &Channel, message: &impl Serialize, with: Option<BorrowedFd<'_>>) -> io::Result<()> {
     to.send(&serde_json::to_vec(message)?, with.as_slice())
+}
+
+/// Waits for a question. Nothing comes with one.
+pub(super) fn receive_ask(from: &Channel) -> io::Result<Ask> {
+    Ok(serde_json::from_slice(&from.receive_octets()?)?)
 }
 
 /// Waits for a message and what comes with it.

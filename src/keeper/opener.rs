@@ -14,6 +14,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+/// A document takes 2 kB; the server's text isn't believed to be one.
+pub(super) const DOCUMENT_OCTETS_MAX: usize = 8 << 10;
+/// The file may be in another hand's layout.
+const KEPT_OCTETS_MAX: usize = 16 << 10;
+
 /// Opens, and keeps what outlives a server: the sockets that gpsd has connected to, the lock on the state.
 #[derive(Debug, Default)]
 pub(super) struct Opener {
@@ -52,13 +57,20 @@ impl Opener {
             self.state = Some(directory.map_err(Fault::new)?);
         }
         let directory = self.state.as_ref().ok_or_else(|| Fault::new(StateError::NoPlace))?;
-        let text = directory.read_text().map_err(|error| error.to_string());
+        let text = directory.read_text().map_err(|error| error.to_string()).and_then(|text| match text {
+            Some(text) if text.len() > KEPT_OCTETS_MAX => Err("too long to be the clock's state".to_owned()),
+            text => Ok(text),
+        });
         Ok(Kept { file: directory.file(), text })
     }
 
-    /// Puts `text` in the place of what was kept, if it is a document.
+    /// Puts `text` in the place of what was kept, if it is a document that can be right.
     pub(super) fn save(&self, text: &str) -> Result<(), Fault> {
+        if text.len() > DOCUMENT_OCTETS_MAX {
+            return Err(Fault::new("too long to be the clock's state"));
+        }
         let document: Document = serde_json::from_str(text).map_err(Fault::new)?;
+        document.check_by_itself().map_err(Fault::new)?;
         let directory = self.state.as_ref().ok_or_else(|| Fault::new(StateError::NoPlace))?;
         Ok(directory.write(&document)?)
     }

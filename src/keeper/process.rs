@@ -1,7 +1,8 @@
 //! This program once more, as another part of itself, and how such a process ended.
 
+use maser_sys::handover::Channel;
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, getpid, getppid};
 use std::env;
@@ -10,9 +11,13 @@ use std::fmt;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 /// The variable that says which part a process has; "PART KEEPER'S-PROCESS-ID". A process without it is a keeper.
 const PART: &str = "MASER_PART";
+
+/// A server that isn't ready by then is killed. A start takes a second, and longer where a disk sleeps.
+pub(super) const START_MAX: Duration = Duration::from_secs(30);
 
 /// What a process does that the keeper started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +69,30 @@ pub(super) fn part() -> io::Result<Option<Part>> {
     // After that, since a keeper that died before it told nobody.
     let keeper = keeper.parse().map(Pid::from_raw);
     if keeper == Ok(getppid()) { Ok(Some(part)) } else { Err(io::Error::other("the keeper has ended")) }
+}
+
+/// A server that runs, or that has ended and isn't waited for yet.
+pub(super) struct Running {
+    pub(super) process: Pid,
+    /// None once it has closed its end.
+    pub(super) channel: Option<Channel>,
+    pub(super) started: Duration,
+    /// When it first answered requests.
+    pub(super) ready: Option<Duration>,
+    /// The keeper killed it, which has been told.
+    pub(super) is_killed: bool,
+}
+
+impl Running {
+    /// When it should have been ready.
+    pub(super) fn start_limit(&self) -> Option<Duration> {
+        (self.ready.is_none() && !self.is_killed).then(|| self.started + START_MAX)
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.is_killed = true;
+        let _gone = kill(self.process, Signal::SIGKILL);
+    }
 }
 
 /// How a process ended.

@@ -2,10 +2,11 @@
 
 use super::handed::{Handed, HandedInterface};
 use super::hands::Hands;
-use super::messages::Handover;
+use super::messages::{Handover, Left, shortened};
 use super::{start_log, terminal_width};
 use crate::cli::ServeArguments;
 use crate::start::Server;
+use crate::state::legacy::Legacy;
 use crate::status::{self, Page, StatusServer};
 use maser_sys::handover::Channel;
 use nix::errno::Errno;
@@ -20,7 +21,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{panic, process, thread};
-use tracing::info;
+use tracing::{info, warn};
 
 /// How often the main thread looks whether the other threads are well.
 const HEALTH_CHECKED_EVERY_MS: u16 = 500;
@@ -43,8 +44,9 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
     });
     let hands = Hands::of_keeper(channel);
     let interfaces = interfaces.collect::<Result<_, _>>()?;
-    let legacy = handover.legacy.as_deref().map(serde_json::from_str).transpose()?;
-    let handed = Handed { interfaces, hands: hands.clone(), legacy };
+    let legacy = handover.legacy.and_then(|left| inherited(&left));
+    let (refused, again) = (handover.refused, handover.again);
+    let handed = Handed { interfaces, refused, hands: hands.clone(), again, legacy };
     let server = Server::start(config, handed)?;
     let status_server = status_socket.map(|socket| {
         let view = server.view();
@@ -72,8 +74,16 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// What the server before has left, if it is a legacy. Without one this server begins anew.
+fn inherited(left: &Left) -> Option<Legacy> {
+    serde_json::from_str(&left.text)
+        .inspect_err(|error| warn!("what the server before has left isn't used: {}", shortened(error, 200)))
+        .ok()
+        .map(|legacy: Legacy| legacy.heard_at(left.at_ns))
+}
+
 /// A thread that has panicked is replaced together with its process: the keeper sees to that within a second.
-fn die_of_panics() {
+pub(super) fn die_of_panics() {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |what| {
         usual(what);

@@ -8,12 +8,14 @@ use maser_sys::handover::Channel;
 use maser_sys::seccomp::Needs;
 use maser_sys::serial::{Heard, SerialLine};
 use nix::pty::openpty;
+use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -45,7 +47,7 @@ fn kept(place: &Path, mark: &str) -> bool {
     // So that the end of the child closes the channel.
     drop(command);
     let mut broker = Broker::new(configuration(place));
-    while let Ok((ask, _)) = messages::receive(&ours) {
+    while let Ok(ask) = messages::receive_ask(&ours) {
         let (answer, descriptor): (Result<Answer, Fault>, _) = match broker.answer(ask) {
             Ok((answer, descriptor)) => (Ok(answer), descriptor),
             Err(fault) => (Err(fault), None),
@@ -153,4 +155,31 @@ fn everything_is_opened(hands: &Hands, place: &Path) {
     assert!(hands.bind_gpsd(1, elsewhere).is_ok(), "the same once more");
     assert!(hands.own_addresses().contains(&Ipv4Addr::LOCALHOST.into()));
     assert!(hands.resolve(0, "localhost", 123).is_err(), "a line has no name");
+}
+
+/// Tells a process to panic in a thread: "server" as a server does, anything else as Rust does.
+const PANIC: &str = "MASER_TEST_PANIC";
+
+#[test]
+fn a_panic_in_any_thread_ends_the_process() {
+    let ended_by = |who: &str| {
+        let test = std::env::current_exe().unwrap();
+        let mut command = Command::new(test);
+        command.args(["--ignored", "--exact", "keeper::tests::panicking"]).env(PANIC, who);
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        status.signal().map(|number| Signal::try_from(number).unwrap())
+    };
+    assert_eq!(ended_by("server"), Some(Signal::SIGABRT));
+    assert_eq!(ended_by("another"), None, "without the server's hook the thread alone ends");
+}
+
+/// Not a test of its own: [`a_panic_in_any_thread_ends_the_process`] runs it.
+#[test]
+#[ignore = "it ends its process"]
+fn panicking() {
+    let Ok(who) = std::env::var(PANIC) else { return };
+    if who == "server" {
+        super::serving::die_of_panics();
+    }
+    assert!(std::thread::spawn(|| panic!("as planted")).join().is_err());
 }

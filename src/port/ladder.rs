@@ -136,7 +136,7 @@ fn choose_with(
 /// Opens a small port on loopback with everything that a worker's will use, and closes it again.
 fn try_rung(rung: Rung) -> Result<(), RungError> {
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let small = SocketOptions { receive_buffer: 1 << 14, send_buffer: 1 << 14, nic_stamps: false };
+    let small = SocketOptions { receive_buffer: 1 << 14, send_buffer: 1 << 14, ..SocketOptions::default() };
     let sockets = vec![UdpSocket::open(anywhere, small)?];
     match rung {
         Rung::IoUring => drop(UringPort::new(sockets, 1)?),

@@ -53,6 +53,9 @@ const REFUSAL_LOGGED_EVERY: Span = Span::from_seconds(60);
 /// RFC 5905 figure 12: an uncalibrated local clock, at stratum 1.
 const LOCAL_REFERENCE_ID_STRATUM_1: [u8; 4] = *b"LOCL";
 
+/// A clock that follows a source is off by less than this, even before it can say by how much.
+const ACQUIRING_S: f64 = 0.5;
+
 /// Something that happened, as the status tells it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Happened {
@@ -97,6 +100,17 @@ pub struct Figures {
     pub holdover_left: Option<Span>,
 }
 
+/// What a server leaves to the next one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ToLeave {
+    /// Its clock, which is synchronised.
+    Clock(Snapshot),
+    /// What it was left itself, which it still serves by, and which grows no younger.
+    AsItIs,
+    /// Nothing: whatever was left before is wrong by now, or too old.
+    Nothing,
+}
+
 /// The clock over its sources: written by the pulse thread, asked by the status.
 #[derive(Debug)]
 pub struct Disciplined {
@@ -120,6 +134,7 @@ struct Kept {
     snapshot: Snapshot,
     /// What the server before has left, until this clock is synchronised itself.
     inherited: Option<Inherited>,
+    is_inheritance_told: bool,
 }
 
 impl Disciplined {
@@ -142,6 +157,7 @@ impl Disciplined {
                 unsynchronised_count: 0,
                 snapshot: Snapshot::UNKNOWN,
                 inherited: None,
+                is_inheritance_told: false,
             }),
         }
     }
@@ -149,10 +165,10 @@ impl Disciplined {
     /// The same clock, which serves by what the server before has left until it is synchronised itself.
     #[must_use]
     pub fn inheriting(self, inherited: Option<Inherited>) -> Self {
-        if inherited.is_some() {
-            tracing::info!("serving on by the clock of the server before until this one's is synchronised");
-        }
-        self.kept().inherited = inherited;
+        let mut kept = self.kept();
+        kept.inherited = inherited;
+        kept.is_inheritance_told = false;
+        drop(kept);
         self
     }
 
@@ -213,11 +229,28 @@ impl Disciplined {
         if state.is_synchronised() {
             kept.inherited = None;
         }
-        let inherited = kept.inherited.and_then(|inherited| inherited.at(now, self.root_distance_max));
+        let mut told: Vec<Told> = heard.into_iter().collect();
+        let mut inherited = kept.inherited.and_then(|inherited| inherited.at(now, self.root_distance_max));
+        if let Some(inheritance) = &inherited
+            && state == State::Acquiring
+            && let Some(apart) =
+                apart(&snapshot, kept.clock.tracking(now).budget.distance_s(), inheritance, now)
+        {
+            inherited = None;
+            let text =
+                format!("the sources contradict the clock of the server before by {apart:.6} s: not served");
+            told.push(Told { text, is_warning: true });
+        }
+        // What is over doesn't come back.
+        kept.inherited = kept.inherited.filter(|_| inherited.is_some());
+        if inherited.is_some() && !std::mem::replace(&mut kept.is_inheritance_told, true) {
+            let text =
+                "serving on by the clock of the server before until this one's is synchronised".to_owned();
+            told.push(Told { text, is_warning: false });
+        }
         let snapshot = inherited.unwrap_or_else(|| self.local(snapshot, state));
         cell.publish(&snapshot);
         kept.snapshot = snapshot;
-        let mut told: Vec<Told> = heard.into_iter().collect();
         self.tell(&mut kept, now, &mut told);
         told
     }
@@ -253,15 +286,17 @@ impl Disciplined {
         (tracking.state == State::Locked).then_some((saved, utc))
     }
 
-    /// What the server that takes this one's place can go on with: the clock if it is synchronised, or what was inherited
-    /// if that is still served.
+    /// What the server that takes this one's place can go on with.
     #[must_use]
-    pub fn to_leave(&self, now: Ticks) -> Option<Snapshot> {
+    pub fn to_leave(&self, now: Ticks) -> ToLeave {
         let kept = self.kept();
         if kept.clock.tracking(now).state.is_synchronised() {
-            return Some(kept.snapshot);
+            ToLeave::Clock(kept.snapshot)
+        } else if kept.inherited.is_some() {
+            ToLeave::AsItIs
+        } else {
+            ToLeave::Nothing
         }
-        kept.inherited.map(|inherited| *inherited.as_left())
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -414,6 +449,13 @@ impl TakesLeaps for Disciplined {
         let is_taken = self.kept().clock.set_leaps(file.table.clone(), Some(file.expires));
         if is_taken { Ok(()) } else { Err(NotTaken::OtherOffset) }
     }
+}
+
+/// How far apart two clocks are, s, if that is more than both can be off. Our own may not know yet how far that is.
+fn apart(own: &Snapshot, own_distance_s: f64, other: &Snapshot, now: Ticks) -> Option<f64> {
+    let apart = (own.line?.at(now) - other.line?.at(now)).as_seconds_f64().abs();
+    let other_distance = other.root_dispersion_at(now) + Span::from_raw(other.root_delay.to_span().raw() / 2);
+    (apart > own_distance_s.min(ACQUIRING_S) + other_distance.as_seconds_f64()).then_some(apart)
 }
 
 fn served(snapshot: &Snapshot, now: Ticks) -> Option<Instant<Utc>> {

@@ -4,6 +4,8 @@ use super::super::settings::clock_settings;
 use super::*;
 use crate::config::parse;
 use crate::leaps::Leaps;
+use crate::state::legacy::Legacy;
+use maser_core::time::Line;
 use maser_sys::snapshot_cell::{Reader, snapshot_cell};
 use std::io;
 use std::sync::Arc;
@@ -108,6 +110,85 @@ fn a_slow_log_holds_up_neither_the_status_nor_the_snapshot() {
     assert!(seen.iter().all(|(is_free, _)| *is_free), "{seen:?}");
     // The clock's first event is told once what it brings is served.
     assert!(seen[3..].iter().all(|(_, has_line)| *has_line), "{seen:?}");
+}
+
+/// The time of the clock before, so far off the machine's, published now and good to 100 us.
+fn inherited(counter: &Counter, off: Span) -> Inherited {
+    let utc = Instant::from_unix_nanos(kernel_clock::read(KernelClock::Realtime));
+    let line = Line {
+        reference: counter.now(),
+        origin: Leaps::built_in().table().tai(utc).first() + off,
+        rate: counter.nominal_rate(),
+    };
+    let snapshot = Snapshot {
+        line: Some(line),
+        valid_until: line.reference.offset(line.rate.ticks_in(VALIDITY)),
+        stratum: 1,
+        root_delay: NtpShort::from_bits(0),
+        root_dispersion: Span::from_nanos(100_000),
+        ..Snapshot::UNKNOWN
+    };
+    Legacy::new(counter, &snapshot, None).inherited()
+}
+
+/// Whether a heir's sources contradict what it was left, before its clock can be served; what it leaves then.
+fn is_contradicted(off: Span) -> (bool, ToLeave) {
+    let (clock, mut cell, reader) = disciplined(GPSD);
+    let left = inherited(&clock.counter, off);
+    let clock = clock.inheriting(Some(left));
+    let mut told = clock.decide(None, &mut cell);
+    assert_eq!(reader.read().unwrap().snapshot.stratum, 1);
+    assert_eq!(clock.to_leave(clock.counter.now()), ToLeave::AsItIs);
+    // Too few samples for a clock that could be served.
+    let error = Span::from_nanos(5_000_000);
+    for _ in 0..4 {
+        let utc = Instant::from_unix_nanos(kernel_clock::read(KernelClock::Realtime));
+        let sample =
+            TimeSample { at: clock.counter.now(), utc, error, valid: true, leap: LeapClaim::Unknown };
+        told.extend(
+            clock.decide(Some(super::tests::told(Word::Observed(Observation::Time(sample)))), &mut cell),
+        );
+        thread::sleep(Duration::from_millis(260));
+    }
+    assert_eq!(told.iter().filter(|told| told.text.contains("serving on by the clock")).count(), 1);
+    let is_told = told.iter().any(|told| told.text.contains("contradict the clock of the server before"));
+    let is_served = reader.read().unwrap().snapshot.stratum == 1;
+    assert_ne!(is_told, is_served, "{:?}", clock.figures(clock.counter.now()).tracking);
+    (is_told, clock.to_leave(clock.counter.now()))
+}
+
+#[test]
+fn a_heir_whose_sources_contradict_what_it_inherited_serves_and_leaves_nothing_of_it() {
+    let (agreeing, contradicted) = thread::scope(|scope| {
+        let agreeing = scope.spawn(|| is_contradicted(Span::ZERO));
+        let contradicted = is_contradicted(Span::from_seconds(1));
+        (agreeing.join().unwrap(), contradicted)
+    });
+    assert_eq!(agreeing, (false, ToLeave::AsItIs));
+    assert_eq!(contradicted, (true, ToLeave::Nothing));
+}
+
+#[test]
+fn what_is_withdrawn_is_not_left() {
+    let (clock, mut cell, _) = disciplined(GPSD);
+    let left = || clock.to_leave(clock.counter.now());
+    clock.beat(None, &mut cell);
+    assert_eq!(left(), ToLeave::Nothing);
+    let begin = clock.counter.now();
+    let in_time = || clock.passed(begin, clock.counter.now()) < Span::from_seconds(20);
+    while !matches!(left(), ToLeave::Clock(_)) {
+        clock.beat(Some(now_observed(&clock)), &mut cell);
+        thread::sleep(Duration::from_millis(260));
+        assert!(in_time(), "{:?}", clock.figures(clock.counter.now()).tracking);
+    }
+    while left() != ToLeave::Nothing {
+        let utc = Instant::from_unix_nanos(kernel_clock::read(KernelClock::Realtime)) + Span::from_seconds(2);
+        let (at, error) = (clock.counter.now(), Span::from_nanos(1_000));
+        let sample = TimeSample { at, utc, error, valid: true, leap: LeapClaim::Unknown };
+        clock.beat(Some(told(Word::Observed(Observation::Time(sample)))), &mut cell);
+        thread::sleep(Duration::from_millis(260));
+        assert!(in_time(), "{:?}", clock.figures(clock.counter.now()).tracking);
+    }
 }
 
 #[test]

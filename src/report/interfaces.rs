@@ -46,9 +46,8 @@ const fn frames(zero_copy: bool) -> &'static str {
     if zero_copy { "zero-copy" } else { "copy" }
 }
 
-const fn stamps(nic_stamps: bool) -> &'static str {
-    if nic_stamps { "nic" } else { "hook" }
-}
+/// Whose receive stamps the workers use: the program's. The NIC's come with them where it has any, and nobody uses those.
+const STAMPS: &str = "hook";
 
 impl InterfaceView {
     /// As of now; `rung` is that of the kernel's own stack.
@@ -58,7 +57,7 @@ impl InterfaceView {
             InterfaceFooting::AfXdp { zero_copy, .. } => InterfaceStatus {
                 rung: PortChoice::AfXdp.word().to_owned(),
                 frames: frames(*zero_copy).to_owned(),
-                stamps: stamps(facts.nic_stamps).to_owned(),
+                stamps: STAMPS.to_owned(),
                 ..InterfaceStatus::default()
             },
             InterfaceFooting::Stack { .. } => {
@@ -77,6 +76,16 @@ impl InterfaceView {
             spread: facts.spread.clone(),
             ..standing
         }
+    }
+}
+
+/// An interface that the program isn't on; `rung` is that of the kernel's own stack.
+pub(super) fn refused(name: &str, why: &str, rung: Rung) -> InterfaceStatus {
+    InterfaceStatus {
+        name: name.to_owned(),
+        rung: rung.to_string(),
+        why: format!("a step down: {why}"),
+        ..InterfaceStatus::default()
     }
 }
 
@@ -112,11 +121,10 @@ impl fmt::Display for InterfaceView {
         match footing {
             InterfaceFooting::AfXdp { zero_copy, .. } => write!(
                 f,
-                "{}: af-xdp, {}, {}, stamps of the {}, {} queues",
+                "{}: af-xdp, {}, {}, stamps of the {STAMPS}, {} queues",
                 facts.name,
                 facts.mode,
                 frames(*zero_copy),
-                stamps(facts.nic_stamps),
                 queues.len()
             )?,
             InterfaceFooting::Stack { .. } => write!(f, "{}: not af-xdp", facts.name)?,

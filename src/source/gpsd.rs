@@ -6,6 +6,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
@@ -108,13 +109,17 @@ impl OwnSocket {
         }
         let socket = UnixDatagram::bind(path).map_err(refused)?;
         fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(refused)?;
-        socket.set_read_timeout(Some(STOP_LOOKED_AT)).map_err(refused)?;
+        // Who reads from it could reach any socket of the machine through it, at a filter that sees no paths.
+        socket.shutdown(Shutdown::Write).map_err(refused)?;
         let metadata = fs::symlink_metadata(path).map_err(refused)?;
         Ok(Self { socket, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
     }
 
     /// The socket once more, for who reads from it.
     pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+        // As they are meant to be, whatever the last reader made of them.
+        self.socket.set_nonblocking(false)?;
+        self.socket.set_read_timeout(Some(STOP_LOOKED_AT))?;
         self.socket.try_clone().map(OwnedFd::from)
     }
 
@@ -331,6 +336,28 @@ mod tests {
             assert!(matches!(refused, Some(Word::Refused(_))), "{refused:?}");
             assert_eq!(after, None, "silence later is another matter");
         });
+    }
+
+    #[test]
+    fn who_reads_can_send_nothing_and_changes_nothing_for_the_next() {
+        let path = std::env::temp_dir().join(format!("maser-gpsd-reads-{}", std::process::id()));
+        let other = path.with_extension("other");
+        let reached = UnixDatagram::bind(&other).unwrap();
+        let socket = OwnSocket::bind(&path).unwrap();
+        let reader = UnixDatagram::from(socket.descriptor().unwrap());
+        assert_eq!(reader.send_to(b"x", &other).unwrap_err().kind(), ErrorKind::BrokenPipe);
+        reader.set_nonblocking(true).unwrap();
+        reader.set_read_timeout(None).unwrap();
+        let next = UnixDatagram::from(socket.descriptor().unwrap());
+        assert_eq!(next.read_timeout().unwrap(), Some(STOP_LOOKED_AT));
+        let flags = nix::fcntl::fcntl(&next, nix::fcntl::FcntlArg::F_GETFL).unwrap();
+        assert!(!nix::fcntl::OFlag::from_bits_retain(flags).contains(nix::fcntl::OFlag::O_NONBLOCK));
+        // It still hears.
+        let gpsd = UnixDatagram::unbound().unwrap();
+        gpsd.send_to(b"sample", &path).unwrap();
+        assert_eq!(next.recv(&mut [0; 16]).unwrap(), 6);
+        drop(reached);
+        fs::remove_file(other).unwrap();
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::keeper::HandedInterface;
 use crate::port::ladder::InterfaceFooting;
 use crate::report::{InterfaceView, QueueView};
 use core_affinity::CoreId;
-use maser_sys::af_xdp::{CopyChoice, Xsk, XskError, XskPort, XskSetting};
+use maser_sys::af_xdp::{BusyPoll, CopyChoice, FRAMES_MAX, Xsk, XskError, XskPort, XskSetting};
 use maser_sys::xdp_program::{SocketsMap, XdpCounts};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -21,6 +21,10 @@ use tracing::{info, warn};
 const FRAMES_PER_BATCHED: usize = 64;
 /// At least so many: 8 ms of 500,000 requests a second, and more than the drivers' own rings have by default.
 const FRAMES_MIN: usize = 4_096;
+
+/// A busy poll takes as much as the kernel takes of a queue without a privilege, and then looks at the rings. The time is
+/// no wait, since the port polls without one; it is only there to be above 0.
+const BUSY_POLL: BusyPoll = BusyPoll { microseconds: 20, budget: 64 };
 
 /// A queue with its socket, on the way to its worker.
 pub(super) struct OwnedQueue {
@@ -96,7 +100,7 @@ fn open_interface(
 ) -> Result<(InterfaceView, Vec<OwnedQueue>), ServeError> {
     let HandedInterface { facts, sockets_map, counts_map } = interface;
     let counts = XdpCounts::from_fd(counts_map).map_err(system("no counts of the XDP program"))?;
-    let open = |place: &Place| open_near(place.core, &setting(server, facts.index, place.queue));
+    let open = |place: &Place| open_near(place.core, &setting(server, &facts, place.queue));
     let sockets = match places.iter().map(open).collect::<Result<Vec<Xsk>, XskError>>() {
         Ok(sockets) => sockets,
         Err(error) if server.port == PortChoice::AfXdp => {
@@ -127,15 +131,18 @@ fn open_interface(
     Ok((view, owned))
 }
 
-fn setting(server: &Server, interface: u32, queue: u32) -> XskSetting {
-    let frames = frames(server.batch.get());
-    XskSetting { interface, queue, frames, copy: CopyChoice::Auto, busy_poll: None }
+fn setting(server: &Server, facts: &InterfaceFacts, queue: u32) -> XskSetting {
+    let (interface, frames) = (facts.index, frames(server.batch.get(), facts.rx_ring));
+    let busy_poll = server.busy_poll.then_some(BUSY_POLL);
+    XskSetting { interface, queue, frames, copy: CopyChoice::Auto, busy_poll }
 }
 
-/// A power of two.
-fn frames(batch: usize) -> u32 {
-    let frames = (batch * FRAMES_PER_BATCHED).max(FRAMES_MIN).next_power_of_two();
-    u32::try_from(frames).expect("bounded by BATCH_MAX")
+/// A power of two. In zero-copy mode a driver keeps its whole ring of `rx_ring` filled: as many again are for the rest.
+fn frames(batch: usize, rx_ring: Option<u32>) -> u32 {
+    let frames = (batch * FRAMES_PER_BATCHED).max(FRAMES_MIN);
+    let frames = u32::try_from(frames).expect("bounded by BATCH_MAX");
+    let twice_the_ring = rx_ring.unwrap_or(0).min(FRAMES_MAX / 2) * 2;
+    frames.max(twice_the_ring).next_power_of_two()
 }
 
 /// Opens a queue's socket on the core that will own it, so that its frames lie on that core's node.
@@ -169,15 +176,24 @@ pub(super) fn port(queues: Vec<OwnedQueue>, batch: usize) -> Result<XskPort, Ser
 mod tests {
     use super::*;
     use crate::config::BATCH_MAX;
-    use maser_sys::af_xdp::{FRAMES_MAX, FRAMES_MIN};
+    use maser_sys::af_xdp::FRAMES_MIN;
 
     #[test]
     fn every_batch_has_its_frames() {
         for batch in 1..=BATCH_MAX {
-            let frames = frames(batch);
+            let frames = frames(batch, None);
             assert!(frames.is_power_of_two() && (FRAMES_MIN..=FRAMES_MAX).contains(&frames), "{batch}");
             assert!(frames as usize >= 64 * batch);
         }
-        assert_eq!((frames(1), frames(64), frames(65)), (4_096, 4_096, 8_192));
+        let of = |batch| frames(batch, None);
+        assert_eq!((of(1), of(64), of(65)), (4_096, 4_096, 8_192));
+    }
+
+    #[test]
+    fn the_nics_ring_leaves_as_many_frames() {
+        let of = |ring| frames(64, Some(ring));
+        assert_eq!((of(0), of(512), of(2_048)), (4_096, 4_096, 4_096));
+        assert_eq!((of(2_049), of(4_096), of(8_192)), (8_192, 8_192, 16_384));
+        assert_eq!((of(FRAMES_MAX), of(u32::MAX)), (FRAMES_MAX, FRAMES_MAX));
     }
 }

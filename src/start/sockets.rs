@@ -13,7 +13,10 @@ const OPEN_TRIES: u32 = 11;
 const OPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// One list of sockets a worker: its share of every listen address, those that smear leap seconds last.
-pub(super) fn open(config: &Config, workers: usize) -> Result<Vec<Vec<UdpSocket>>, OpenError> {
+///
+/// An address that no interface has is a mistake at the first start. When a server starts `again` its interface may have
+/// gone with it for a while, and what else there is is served meanwhile.
+pub(super) fn open(config: &Config, workers: usize, again: bool) -> Result<Vec<Vec<UdpSocket>>, OpenError> {
     let asked = config.server.receive_buffer_octets.get() as usize;
     let options = SocketOptions { receive_buffer: asked, ..SocketOptions::default() };
     let mut shares: Vec<Vec<UdpSocket>> = (0..workers).map(|_| Vec::new()).collect();
@@ -21,7 +24,14 @@ pub(super) fn open(config: &Config, workers: usize) -> Result<Vec<Vec<UdpSocket>
     for &address in config.server.listen.iter().chain(smearing) {
         // Nobody outside can choose addresses that all meet one worker without knowing this number.
         let steering = Steering::new(random_u32());
-        let group = open_group_patiently(address, workers, steering, options)?;
+        let group = match open_group_patiently(address, workers, steering, options) {
+            Err(error @ OpenError::AddressNotHere(_)) if again => {
+                warn!("{error}; requests to it are answered once one has it");
+                let options = SocketOptions { anywhere: true, ..options };
+                open_group_patiently(address, workers, steering, options)?
+            }
+            outcome => outcome?,
+        };
         if let Some(socket) = group.first().filter(|socket| socket.receive_buffer() < asked) {
             warn!(
                 "{address}: the receive buffer is {} octets, not {asked}: raise net.core.rmem_max (sysctl)",

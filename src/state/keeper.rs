@@ -4,7 +4,7 @@ use super::Document;
 use super::legacy::Legacy;
 use crate::config::Config;
 use crate::keeper::{Fault, Hands, Kept};
-use crate::pulse::disciplined::Disciplined;
+use crate::pulse::disciplined::{Disciplined, ToLeave};
 use maser_core::discipline::Saved;
 use maser_core::time::{Instant, Span, Ticks, Utc};
 use maser_sys::counter::Counter;
@@ -37,6 +37,7 @@ pub struct Keeper {
     locked_since: Option<Ticks>,
     written: Option<Ticks>,
     left: Option<Ticks>,
+    has_left_nothing: bool,
 }
 
 impl Keeper {
@@ -54,8 +55,15 @@ impl Keeper {
         let left = left.and_then(|left| left.saved(&counter, machine_time()).ok());
         let saved = left.or_else(|| kept.as_ref().and_then(|kept| read(kept, &counter)));
         let file = kept.map(|kept| kept.file);
-        let keeper =
-            Self { counter, file, hands: hands.clone(), locked_since: None, written: None, left: None };
+        let keeper = Self {
+            counter,
+            file,
+            hands: hands.clone(),
+            locked_since: None,
+            written: None,
+            left: None,
+            has_left_nothing: false,
+        };
         (keeper, saved)
     }
 
@@ -72,12 +80,26 @@ impl Keeper {
 
     /// Leaves what a server would go on with that takes this one's place.
     fn leave_if_due(&mut self, clock: &Disciplined, now: Ticks) {
-        if self.left.is_some_and(|left| self.passed(left, now) < LEFT_EVERY) {
-            return;
-        }
+        let snapshot = match clock.to_leave(now) {
+            ToLeave::AsItIs => return,
+            ToLeave::Nothing => {
+                if self.has_left_nothing {
+                    return;
+                }
+                None
+            }
+            ToLeave::Clock(snapshot) => {
+                if !self.has_left_nothing && self.left.is_some_and(|left| self.passed(left, now) < LEFT_EVERY)
+                {
+                    return;
+                }
+                Some(snapshot)
+            }
+        };
         self.left = Some(now);
-        let Some(snapshot) = clock.to_leave(now) else { return };
-        let legacy = serde_json::to_string(&Legacy::new(&self.counter, &snapshot, clock.to_keep(now)));
+        self.has_left_nothing = snapshot.is_none();
+        let legacy = snapshot.map(|snapshot| Legacy::new(&self.counter, &snapshot, clock.to_keep(now)));
+        let legacy = legacy.map(|legacy| serde_json::to_string(&legacy)).transpose();
         let left = legacy.map_err(Fault::new).and_then(|legacy| self.hands.leave(legacy));
         if let Err(error) = left {
             warn!("the clock's state can't be left to a next server: {error}");

@@ -41,6 +41,9 @@ pub const FRAMES_MAX: u32 = 1 << 16;
 const TX_BATCH_SIZE: usize = 32;
 const _: () = assert!(SEND_CHUNK <= TX_BATCH_SIZE);
 
+/// Octets of a station's address; a frame begins with its destination's and its source's.
+const STATION: usize = 6;
+
 /// Octets of send buffer a frame: what the kernel counts for a short packet in copy mode is less.
 const SEND_BUFFER_PER_FRAME: u32 = 2048;
 
@@ -90,6 +93,8 @@ pub struct Xsk {
     zero_copy: bool,
     why_copied: Option<XskError>,
     busy_poll: bool,
+    /// In zero-copy mode: the interface was down when a chunk was sent, and the driver hasn't taken all since.
+    stalled: bool,
 }
 
 /// A frame of the current batch: where it begins, and its length.
@@ -135,7 +140,8 @@ impl Xsk {
         set_options(&socket, setting)?;
         let (ledger, zero_copy, why_copied) = (Ledger::new(count), mode == libc::XDP_ZEROCOPY, None);
         let busy_poll = busy_poll.is_some();
-        let mut xsk = Self { socket, rings, ledger, frames, zero_copy, why_copied, busy_poll };
+        let mut xsk =
+            Self { socket, rings, ledger, frames, zero_copy, why_copied, busy_poll, stalled: false };
         for frame in 0..count {
             xsk.offer(frame, Holder::Port);
         }
@@ -235,13 +241,30 @@ impl Xsk {
         self.rings.to_send.push(libc::xdp_desc { addr: address, len: length, options: 0 });
     }
 
-    /// Whether a chunk may be queued: in copy mode once the kernel has taken the last.
+    /// Whether a chunk may be queued: once the kernel has taken the last, in zero-copy mode only after the interface was
+    /// down.
     fn has_sent(&mut self) -> io::Result<bool> {
-        if self.zero_copy || self.rings.to_send.waiting() == 0 {
-            return Ok(true);
+        if !self.zero_copy || self.stalled {
+            if self.rings.to_send.waiting() > 0 {
+                self.socket.kick_sending()?;
+            }
+            self.stalled = self.rings.to_send.waiting() > 0;
+            return Ok(!self.stalled);
         }
-        self.socket.kick_sending()?;
-        Ok(self.rings.to_send.waiting() == 0)
+        Ok(true)
+    }
+
+    /// Addresses what the kernel hasn't taken to the interface itself: once it can leave, its time isn't true any more, and
+    /// an entry of the ring can't be taken back. Nobody on the wire takes such a frame in.
+    ///
+    /// Where the kernel has taken a frame that it hasn't told of, the frame leaves as it is or so, and was given up anyway.
+    fn spoil_untaken(&mut self) {
+        for libc::xdp_desc { addr: address, .. } in self.rings.to_send.untaken() {
+            // SAFETY: the kernel may hold the frame, to read it; it never writes what it sends from, this process has no
+            // other borrow, and whichever octets are read before and after make a frame that may be lost.
+            let (_, stations) = unsafe { self.frames.octets::<0>(address, 2 * STATION) };
+            stations.copy_within(STATION.., 0);
+        }
     }
 
     /// Hands the chunk of `count` replies that was queued to the kernel.
@@ -250,6 +273,8 @@ impl Xsk {
         if self.zero_copy {
             // The driver takes them in its own time.
             if self.rings.to_send.needs_wakeup() && self.socket.kick_sending()? == Kick::Down {
+                self.stalled = true;
+                self.spoil_untaken();
                 sent.refused += count;
             } else {
                 sent.sent += count;
@@ -266,6 +291,9 @@ impl Xsk {
             }
             // Before Linux 6.16 the kernel says what it took of a chunk only once it took all, so less may be left.
             left = count.min(self.rings.to_send.waiting() as usize);
+        }
+        if left > 0 {
+            self.spoil_untaken();
         }
         let dropped = dropped.min(count - left);
         sent.sent += count - left - dropped;

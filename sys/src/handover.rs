@@ -15,6 +15,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 /// A message with more descriptors isn't ours.
 pub const DESCRIPTORS_MAX: usize = 64;
 
+/// The kernel lets nobody send more descriptors (`SCM_MAX_FD`): room for all, so that none is left without an owner.
+const DESCRIPTORS_KERNEL_MAX: usize = 253;
+
 /// A message that is longer isn't ours; the sockets' buffers hold several of this length.
 pub const MESSAGE_OCTETS_MAX: usize = 96 << 10;
 
@@ -44,12 +47,12 @@ impl Channel {
     /// Sends a message; never waits.
     ///
     /// # Errors
-    /// When the other end is gone or doesn't read.
-    ///
-    /// # Panics
-    /// If the message is empty or has more than [`MESSAGE_OCTETS_MAX`] octets or [`DESCRIPTORS_MAX`] descriptors.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a message that is empty or has more than [`MESSAGE_OCTETS_MAX`] octets
+    /// or [`DESCRIPTORS_MAX`] descriptors; when the other end is gone or doesn't read.
     pub fn send(&self, octets: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        assert!((1..=MESSAGE_OCTETS_MAX).contains(&octets.len()) && descriptors.len() <= DESCRIPTORS_MAX);
+        if !(1..=MESSAGE_OCTETS_MAX).contains(&octets.len()) || descriptors.len() > DESCRIPTORS_MAX {
+            return Err(ErrorKind::InvalidInput.into());
+        }
         let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&numbers)];
         let control = if numbers.is_empty() { &[][..] } else { &rights };
@@ -64,21 +67,39 @@ impl Channel {
     /// [`UnexpectedEof`](ErrorKind::UnexpectedEof) when the other end is gone; [`InvalidData`](ErrorKind::InvalidData)
     /// for a message that isn't ours; what the kernel says.
     pub fn receive(&self) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+        let (octets, descriptors) = self.take(Some(&mut cmsg_space!([RawFd; DESCRIPTORS_KERNEL_MAX])))?;
+        if descriptors.len() > DESCRIPTORS_MAX {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        Ok((octets, descriptors))
+    }
+
+    /// Waits for a message that nothing comes with: no descriptor is taken, whatever was sent.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub fn receive_octets(&self) -> io::Result<Vec<u8>> {
+        self.take(None).map(|(octets, _)| octets)
+    }
+
+    fn take(&self, mut control: Option<&mut [u8]>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
         let mut octets = vec![0; MESSAGE_OCTETS_MAX];
-        let mut control = cmsg_space!([RawFd; DESCRIPTORS_MAX]);
+        let is_with_control = control.is_some();
         let (length, descriptors, flags) = {
             let mut into = [IoSliceMut::new(&mut octets)];
             let received = loop {
                 let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-                match recvmsg::<()>(self.0.as_raw_fd(), &mut into, Some(&mut control), flags) {
+                match recvmsg::<()>(self.0.as_raw_fd(), &mut into, control.as_deref_mut(), flags) {
                     Err(Errno::EINTR) => {}
                     outcome => break outcome?,
                 }
             };
             let mut descriptors = Vec::new();
-            for message in received.cmsgs()? {
-                if let ControlMessageOwned::ScmRights(numbers) = message {
-                    descriptors.extend(numbers.into_iter().map(owned));
+            if is_with_control {
+                for message in received.cmsgs()? {
+                    if let ControlMessageOwned::ScmRights(numbers) = message {
+                        descriptors.extend(numbers.into_iter().map(owned));
+                    }
                 }
             }
             (received.bytes, descriptors, received.flags)
@@ -142,6 +163,37 @@ mod tests {
         assert_eq!(text, "through");
         let (octets, descriptors) = other.receive().unwrap();
         assert_eq!((octets.as_slice(), descriptors.len()), (&b"second"[..], 0));
+    }
+
+    #[test]
+    fn a_message_that_is_not_ours_is_refused_and_leaves_no_descriptor_open() {
+        let (one, other) = Channel::pair().unwrap();
+        let refused = |octets: &[u8], descriptors: &[BorrowedFd<'_>]| {
+            assert_eq!(one.send(octets, descriptors).unwrap_err().kind(), ErrorKind::InvalidInput);
+        };
+        refused(&[1; MESSAGE_OCTETS_MAX + 1], &[]);
+        refused(b"", &[]);
+        let (reader, writer) = std::io::pipe().unwrap();
+        refused(b"?", &[writer.as_fd(); DESCRIPTORS_MAX + 1]);
+        let send = |count: usize| {
+            let numbers = vec![writer.as_raw_fd(); count];
+            let rights = [ControlMessage::ScmRights(&numbers)];
+            let octets = [IoSlice::new(b"?")];
+            sendmsg::<()>(one.0.as_raw_fd(), &octets, &rights, MsgFlags::empty(), None).unwrap();
+        };
+        for count in [1, DESCRIPTORS_MAX + 1, DESCRIPTORS_KERNEL_MAX] {
+            send(count);
+            assert_eq!(other.receive_octets().unwrap_err().kind(), ErrorKind::InvalidData, "{count}");
+        }
+        for count in [DESCRIPTORS_MAX + 1, DESCRIPTORS_KERNEL_MAX] {
+            send(count);
+            assert_eq!(other.receive().unwrap_err().kind(), ErrorKind::InvalidData, "{count}");
+        }
+        one.send(b"more", &[]).unwrap();
+        assert_eq!(other.receive_octets().unwrap(), b"more");
+        drop(writer);
+        let mut reader = File::from(OwnedFd::from(reader));
+        assert_eq!(reader.read(&mut [0; 1]).unwrap(), 0, "somebody still holds the other end");
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub enum KernelClock {
     Monotonic,
     /// `CLOCK_MONOTONIC_RAW`: the hardware's own rate; nobody steers it.
     MonotonicRaw,
+    /// `CLOCK_BOOTTIME`: `CLOCK_MONOTONIC`, and the time that the machine was suspended.
+    Boottime,
     /// `CLOCK_TAI`: `CLOCK_REALTIME` and an offset that is 0 until somebody tells the kernel.
     Tai,
 }
@@ -23,6 +25,7 @@ impl KernelClock {
             Self::Realtime => ClockId::CLOCK_REALTIME,
             Self::Monotonic => ClockId::CLOCK_MONOTONIC,
             Self::MonotonicRaw => ClockId::CLOCK_MONOTONIC_RAW,
+            Self::Boottime => ClockId::CLOCK_BOOTTIME,
             Self::Tai => ClockId::CLOCK_TAI,
         }
     }

@@ -55,6 +55,8 @@ pub struct Link {
     pub mtu: u32,
     /// The bond, team or bridge that it is a member of.
     pub master: Option<u32>,
+    /// Whether what comes in by it is dropped behind it: a bond's backup member, a bridge's port that doesn't forward.
+    pub standby: bool,
     /// The interface of this namespace that it is stacked on.
     pub below: Option<u32>,
     /// Its tag, if it is a VLAN device.

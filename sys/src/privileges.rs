@@ -1,10 +1,9 @@
-//! Capabilities of all threads of this process, given up for good.
+//! Capabilities of all threads of this process, given up for good, and the right to get others (`no_new_privs`).
 //!
-//! The kernel keeps capabilities by thread and lets a thread change its own alone, so every other one is told to by a
+//! The kernel keeps both by thread and lets a thread change its own alone, so every other one is told to by a
 //! signal, as the C library does for user ids. What the kernel says of each thread afterwards decides, not what was
 //! asked for.
 
-use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use std::fs;
 use std::io;
@@ -30,7 +29,7 @@ pub struct Left {
 }
 
 /// Gives up all capabilities of all threads: effective, permitted, inheritable, ambient, and the bounding set where that
-/// may be changed.
+/// may be changed. Sets `no_new_privs` of all of them.
 ///
 /// # Errors
 /// When a thread still has some after a second, or `/proc` isn't there to tell.
@@ -53,8 +52,7 @@ pub fn drop_all() -> io::Result<Left> {
 /// When it still has some.
 pub fn drop_all_of_one_thread() -> io::Result<()> {
     drop_own();
-    prctl::set_no_new_privs()?;
-    if status(&own_task())?.is_empty(&HELD) { Ok(()) } else { Err(still_held()) }
+    if status(&own_task())?.is_harmless() { Ok(()) } else { Err(still_held()) }
 }
 
 fn own_task() -> String {
@@ -62,7 +60,7 @@ fn own_task() -> String {
 }
 
 fn still_held() -> io::Error {
-    io::Error::other("a thread still has capabilities")
+    io::Error::other("a thread still has capabilities, or could get some")
 }
 
 fn tell_others() -> io::Result<()> {
@@ -70,9 +68,9 @@ fn tell_others() -> io::Result<()> {
         let mut all_empty = true;
         for task in fs::read_dir("/proc/self/task")? {
             let task = task?;
-            // A thread that has ended in the meantime has none.
+            // A thread that has ended in the meantime has nothing left.
             let Ok(status) = status(&task.path().to_string_lossy()) else { continue };
-            if !status.is_empty(&HELD)
+            if !status.is_harmless()
                 && let Some(thread) = task.file_name().to_str().and_then(|name| name.parse().ok())
             {
                 all_empty = false;
@@ -103,11 +101,16 @@ fn status(task: &str) -> io::Result<Status> {
 }
 
 impl Status {
+    fn is_harmless(&self) -> bool {
+        self.value("NoNewPrivs:") == Some("1") && self.is_empty(&HELD)
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        self.0.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+    }
+
     fn is_empty(&self, sets: &[&str]) -> bool {
-        sets.iter().all(|set| {
-            let bits = self.0.lines().find_map(|line| line.strip_prefix(set));
-            bits.is_some_and(|bits| bits.trim().chars().all(|digit| digit == '0'))
-        })
+        sets.iter().all(|set| self.value(set).is_some_and(|bits| bits.chars().all(|digit| digit == '0')))
     }
 }
 
@@ -131,6 +134,9 @@ fn drop_own() {
     }
     // SAFETY: the call takes numbers.
     let _ = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
+    let (set, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    // SAFETY: the call takes numbers.
+    let _ = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, set, unused, unused, unused) };
     // `struct __user_cap_header_struct`: _LINUX_CAPABILITY_VERSION_3, the calling thread.
     let header: [u32; 2] = [0x2008_0522, 0];
     // Two of `struct __user_cap_data_struct`: effective, permitted, inheritable.

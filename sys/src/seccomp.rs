@@ -28,7 +28,7 @@ pub struct Needs {
 }
 
 /// What the filters of both processors let through whatever the arguments.
-const CALLS: [c_long; 60] = [
+const CALLS: [c_long; 58] = [
     // Memory and threads.
     libc::SYS_brk,
     libc::SYS_munmap,
@@ -81,11 +81,9 @@ const CALLS: [c_long; 60] = [
     libc::SYS_bind,
     libc::SYS_connect,
     libc::SYS_accept4,
-    libc::SYS_shutdown,
     libc::SYS_getsockname,
     libc::SYS_getpeername,
     libc::SYS_getsockopt,
-    libc::SYS_setsockopt,
     libc::SYS_sendto,
     libc::SYS_sendmsg,
     libc::SYS_sendmmsg,
@@ -117,6 +115,18 @@ const TERMINAL_REQUESTS: [libc::Ioctl; 8] = [
 
 const DESCRIPTOR_COMMANDS: [libc::c_int; 5] =
     [libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
+
+/// What is set of sockets: of those to upstream servers, and how long a call may wait.
+const SOCKET_OPTIONS: [(libc::c_int, libc::c_int); 8] = [
+    (libc::SOL_SOCKET, libc::SO_RCVTIMEO),
+    (libc::SOL_SOCKET, libc::SO_SNDTIMEO),
+    (libc::SOL_SOCKET, libc::SO_RCVBUF),
+    (libc::SOL_SOCKET, libc::SO_SNDBUF),
+    (libc::SOL_SOCKET, libc::SO_TIMESTAMPING),
+    (libc::IPPROTO_IP, libc::IP_PKTINFO),
+    (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+    (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+];
 
 /// The bits of a socket's type that aren't flags.
 const SOCKET_TYPE_MASK: u64 = 0xf;
@@ -166,6 +176,10 @@ fn rules(needs: &Needs) -> Built<Rules> {
     rules.insert(libc::SYS_ioctl, requests.collect::<Built<_>>()?);
     let commands = DESCRIPTOR_COMMANDS.into_iter().map(|command| when([(1, Eq, number(command).into())]));
     rules.insert(libc::SYS_fcntl, commands.collect::<Built<_>>()?);
+    let options = SOCKET_OPTIONS
+        .into_iter()
+        .map(|(level, option)| when([(1, Eq, number(level).into()), (2, Eq, number(option).into())]));
+    rules.insert(libc::SYS_setsockopt, options.collect::<Built<_>>()?);
     let mut sockets = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         // No protocol named is UDP, too; others (ICMP, UDP-Lite) have datagrams as well.
@@ -184,9 +198,9 @@ fn rules(needs: &Needs) -> Built<Rules> {
     if !needs.segments.is_empty() {
         let keys = needs.segments.iter().map(|unit| when([(0, Eq, number(ntp_shm::key(*unit)).into())]));
         rules.insert(libc::SYS_shmget, keys.collect::<Built<_>>()?);
-        for call in [libc::SYS_shmat, libc::SYS_shmdt] {
-            rules.insert(call, Vec::new());
-        }
+        // As data to read and write: `SHM_EXEC` would make it a program.
+        rules.insert(libc::SYS_shmat, vec![when([(2, Eq, 0)])?]);
+        rules.insert(libc::SYS_shmdt, Vec::new());
     }
     Ok(rules)
 }

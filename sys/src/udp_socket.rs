@@ -36,12 +36,14 @@ pub struct SocketOptions {
     pub send_buffer: usize,
     /// Report the NIC's receive stamps too; the NIC must be told to stamp by other means (`SIOCSHWTSTAMP`).
     pub nic_stamps: bool,
+    /// Bind to an address that no interface has, too: what is sent to it is received once one has.
+    pub anywhere: bool,
 }
 
 impl Default for SocketOptions {
     /// Four megabytes: 5,000 requests, or 10 ms at half a million a second.
     fn default() -> Self {
-        Self { receive_buffer: 4 << 20, send_buffer: 1 << 20, nic_stamps: false }
+        Self { receive_buffer: 4 << 20, send_buffer: 1 << 20, nic_stamps: false, anywhere: false }
     }
 }
 
@@ -81,7 +83,7 @@ impl UdpSocket {
             return Err(OpenError::GroupSize { workers });
         }
         // With port 0 the first socket has the kernel choose one, which the others then join.
-        let mut address = Self::probe(address)?;
+        let mut address = Self::probe(address, options.anywhere)?;
         let mut group = Vec::with_capacity(workers);
         for _ in 0..workers {
             let socket = Self::unbound(address, options)?;
@@ -97,8 +99,8 @@ impl UdpSocket {
     }
 
     /// Binds without sharing and closes again, to learn whether anybody else has the port.
-    fn probe(address: SocketAddr) -> Result<SocketAddr, OpenError> {
-        let options = SocketOptions { receive_buffer: 0, send_buffer: 0, nic_stamps: false };
+    fn probe(address: SocketAddr, anywhere: bool) -> Result<SocketAddr, OpenError> {
+        let options = SocketOptions { receive_buffer: 0, send_buffer: 0, nic_stamps: false, anywhere };
         Ok(Self::unbound(address, options)?.bind(address)?.address)
     }
 
@@ -111,6 +113,9 @@ impl UdpSocket {
             set(&fd, sockopt::Ipv6RecvPacketInfo, &true, "IPV6_RECVPKTINFO")?;
         } else {
             set(&fd, sockopt::Ipv4PacketInfo, &true, "IP_PKTINFO")?;
+        }
+        if options.anywhere {
+            bind_anywhere(&fd, address)?;
         }
         let mut stamps =
             TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE;
@@ -180,6 +185,28 @@ fn buffers(fd: &OwnedFd, options: SocketOptions) -> Result<usize, OpenError> {
     }
     socket::getsockopt(fd, sockopt::RcvBuf)
         .map_err(|errno| OpenError::Refused { what: "SO_RCVBUF", errno: errno as i32 })
+}
+
+/// `IP_FREEBIND`, and IPv6's own of the same meaning, which nix doesn't know.
+fn bind_anywhere(fd: &OwnedFd, address: SocketAddr) -> Result<(), OpenError> {
+    if address.is_ipv4() {
+        return set(fd, sockopt::IpFreebind, &true, "IP_FREEBIND");
+    }
+    let on: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of_val(&on)).expect("four octets");
+    // SAFETY: the option's value is an integer that outlives the call, and its length is stated.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_IPV6,
+            libc::IPV6_FREEBIND,
+            (&raw const on).cast(),
+            length,
+        )
+    };
+    Errno::result(result)
+        .map(drop)
+        .map_err(|errno| OpenError::Refused { what: "IPV6_FREEBIND", errno: errno as i32 })
 }
 
 fn set<O: SetSockOpt>(fd: &OwnedFd, option: O, value: &O::Val, what: &'static str) -> Result<(), OpenError> {

@@ -23,7 +23,7 @@ use crate::support::request;
 use crate::wire::{
     CLIENT_MAC, CLIENT_V4, CLIENT_V6, INTERFACE, SERVER_V4, SERVER_V6, Steered, Wire, listeners, run,
 };
-use crate::{Way, serve, without_timestamps};
+use crate::{Way, ask, serve, without_timestamps};
 
 const CLIENT_PORT: u16 = 40_001;
 const TAG: [u8; 4] = [0x81, 0, 0, 100];
@@ -251,6 +251,27 @@ fn what_is_not_plain_is_answered_as_without_the_program() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_neighbour_on_the_same_host_is_answered_through_the_socket() {
+    const NAME: &str = "a_neighbour_on_the_same_host_is_answered_through_the_socket";
+    let Some(wire) = Wire::new(NAME, 1) else { return };
+    // The client's kernel leaves the checksum to the pair, which hands it on as it is.
+    wire.client.run(|| run(&format!("ethtool -K {INTERFACE} tx on")));
+    for (server, mode) in [IpAddr::from(SERVER_V4), SERVER_V6.into()]
+        .into_iter()
+        .flat_map(|server| [(server, AttachMode::Native), (server, AttachMode::Generic)])
+    {
+        let asks = |at: [SocketAddr; 2]| {
+            let asked = || (0..5).filter(|&n| ask(at[0], &request(n + 1), true).is_some()).count();
+            wire.client.run(asked)
+        };
+        let served = wire.server.run(|| serve(Way::Xdp(mode), listeners(server), asks));
+        assert_eq!(served.got, 5, "{mode:?}, {server}");
+        let counted = [Reason::PartialChecksum, Reason::Steered].map(|reason| served.reasons.of(reason));
+        assert_eq!(counted, [5, 0], "{mode:?}, {server}");
     }
 }
 

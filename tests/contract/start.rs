@@ -36,7 +36,13 @@ fn start(port: PortChoice, listen: SocketAddr, interface: &Interface) -> Result<
     };
     Server::start(
         config(port, listen),
-        Handed { interfaces: vec![handed], hands: Hands::own(), legacy: None },
+        Handed {
+            interfaces: vec![handed],
+            refused: Vec::new(),
+            hands: Hands::own(),
+            again: false,
+            legacy: None,
+        },
     )
 }
 
@@ -69,8 +75,8 @@ fn queues_are_dealt_over_the_cores_and_a_client_of_all_of_them_is_told() {
         wire.client.run(|| ask_all(listen));
         let status = server.view().status();
         let [told] = status.interfaces.as_slice() else { panic!("{status:?}") };
-        let footing = [&told.rung, &told.mode, &told.frames].map(String::as_str);
-        assert_eq!(footing, ["af-xdp", "native", "copy"], "{told:?}");
+        let footing = [&told.rung, &told.mode, &told.frames, &told.stamps].map(String::as_str);
+        assert_eq!(footing, ["af-xdp", "native", "copy", "hook"], "{told:?}");
         assert!(told.why.contains("zero-copy"), "{}", told.why);
         let queues: Vec<_> = told.queues.iter().map(|queue| (queue.queue, queue.core)).collect();
         assert_eq!(queues, [(0, 0), (1, 1), (2, 0), (3, 1)]);

@@ -266,7 +266,7 @@ impl Server {
 }
 
 /// The process that serves: a process's only child and so on; the process itself where it has none.
-fn serving_process(process: u32) -> u32 {
+pub(crate) fn serving_process(process: u32) -> u32 {
     let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
     let children: Vec<u32> = children.split_whitespace().filter_map(|child| child.parse().ok()).collect();
     match children[..] {

@@ -6,15 +6,26 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) use super::host::{Output, can_set_clock, deadline_after, end};
-use super::host::{Server, ip, on_host, remove_leftovers};
+use super::host::{Server, ip, on_host, remove_leftovers, run};
 
 /// A documentation network (RFC 5737) and a unique local one (RFC 4193), short enough for the clients' tables.
 const SERVER_V4: &str = "192.0.2.1";
 const SERVER_V6: &str = "fd6d:61::1";
+
+/// The server's end of the veth pair, and the clients'.
+pub(crate) const INTERFACE: &str = "eth0";
+/// Known beforehand, so that clients in a VLAN needn't ask for it.
+const SERVER_HARDWARE: &str = "02:00:00:00:00:01";
+
+const VLAN: &str = "5";
+const VLAN_SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/vlan.py");
+
+/// A veth end takes no program into the driver while the other end may send longer packets than a page holds.
+const MTU_TOO_LARGE: &str = "9000";
 
 const NAME_PREFIX: &str = "maser-peers-";
 
@@ -54,15 +65,54 @@ impl Rig {
         let (server, client) = (&rig.server_host, &rig.client_host);
         ip(&format!("netns add {server}"))?;
         ip(&format!("netns add {client}"))?;
-        ip(&format!("-n {server} link add eth0 type veth peer name eth0 netns {client}"))?;
+        ip(&format!(
+            "-n {server} link add {INTERFACE} address {SERVER_HARDWARE} type veth peer name {INTERFACE} netns {client}"
+        ))?;
         for (host, end) in [(server, 1), (client, 2)] {
-            ip(&format!("-n {host} address add 192.0.2.{end}/24 dev eth0"))?;
+            ip(&format!("-n {host} address add 192.0.2.{end}/24 dev {INTERFACE}"))?;
             // Without nodad the address could not be used for the first two seconds.
-            ip(&format!("-n {host} address add fd6d:61::{end}/64 dev eth0 nodad"))?;
+            ip(&format!("-n {host} address add fd6d:61::{end}/64 dev {INTERFACE} nodad"))?;
             ip(&format!("-n {host} link set lo up"))?;
-            ip(&format!("-n {host} link set eth0 up"))?;
+            ip(&format!("-n {host} link set {INTERFACE} up"))?;
         }
         Ok(rig)
+    }
+
+    /// Has the clients' frames leave as they would on a wire, the checksum in its place: what an XDP program sees.
+    pub(crate) fn send_whole_frames(&self) -> Result<(), String> {
+        run(&mut on_host(&self.client_host, &["ethtool", "-K", INTERFACE, "tx", "off", "txvlan", "off"]))
+            .map(drop)
+    }
+
+    /// Leaves generic mode alone to XDP programs on the server's interface.
+    pub(crate) fn refuse_native(&self) -> Result<(), String> {
+        ip(&format!("-n {} link set {INTERFACE} mtu {MTU_TOO_LARGE}", self.client_host)).map(drop)
+    }
+
+    /// Puts the clients into a VLAN for as long as the returned process runs: what they send is tagged, and they see nothing
+    /// but what is.
+    ///
+    /// The server's host has no VLAN device, so its kernel answers nothing there, not even who has an address.
+    pub(crate) fn tag(&self) -> Result<Server, String> {
+        let host = &self.client_host;
+        for address in [SERVER_V4, SERVER_V6] {
+            ip(&format!("-n {host} neighbour replace {address} lladdr {SERVER_HARDWARE} dev {INTERFACE}"))?;
+        }
+        let command = ["python3", VLAN_SCRIPT, "tag", INTERFACE, VLAN];
+        let tagger = Server::start(host, &command, self.directory.join("tagger.log"))?;
+        tagger.wait_until_ready()?;
+        Ok(tagger)
+    }
+
+    /// Tells the server's XDP program that the VLAN is the server's, in place of a VLAN device.
+    pub(crate) fn admit_vlan(&self) -> Result<(), String> {
+        run(&mut on_host(&self.server_host, &["python3", VLAN_SCRIPT, "admit", INTERFACE, VLAN])).map(drop)
+    }
+
+    /// Sends the server a datagram from the clients' host, to which it owes no answer.
+    pub(crate) fn send_datagram(&self) -> Result<(), String> {
+        let script = format!("echo >/dev/udp/{}/123", self.server_address());
+        run(on_host(&self.client_host, &["bash", "-c", &script]).stdin(Stdio::null())).map(drop)
     }
 
     /// The address that the clients are told.

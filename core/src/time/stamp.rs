@@ -71,8 +71,11 @@ pub enum StampFault {
     UnknownClock,
 }
 
-/// A packet waits at most this long in a socket's queue before its stamp is disbelieved.
+/// A packet waits at most this long in a socket's queue before its `CLOCK_REALTIME` stamp is disbelieved.
 const AGE_NS_MAX: i64 = 1_000_000_000;
+
+/// Nobody steps `CLOCK_MONOTONIC`, so its stamps are believed whatever kept the worker from its packets: an hour.
+const MONOTONIC_AGE_NS_MAX: i64 = 3_600 * 1_000_000_000;
 
 /// `CLOCK_REALTIME − CLOCK_MONOTONIC` moves only when somebody steps the clock: both are slewed alike. A movement
 /// that what is known of the two readings doesn't explain, and this much more, is a step.
@@ -137,17 +140,19 @@ impl StampConverter {
         let stamp = stamp.ok_or(StampFault::Missing)?;
         let reading = self.reading.ok_or(StampFault::UnknownClock)?;
         // Where CLOCK_MONOTONIC stood at the reading's moment is known within `apart_ns` only.
-        let (now_ns, early_ns_max) = match stamp.clock {
+        let (now_ns, early_ns_max, age_ns_max) = match stamp.clock {
             StampClock::Realtime if reading.monotonic_ns < self.distrust_realtime_until_monotonic_ns => {
                 return Err(StampFault::ClockStepped);
             }
-            StampClock::Realtime => (reading.realtime_ns, 0),
-            StampClock::Monotonic => (reading.monotonic_ns, i64::from(reading.apart_ns)),
+            StampClock::Realtime => (reading.realtime_ns, 0, AGE_NS_MAX),
+            StampClock::Monotonic => {
+                (reading.monotonic_ns, i64::from(reading.apart_ns), MONOTONIC_AGE_NS_MAX)
+            }
             StampClock::Phc(_) => return Err(StampFault::UnknownClock),
         };
         match now_ns.saturating_sub(stamp.nanos) {
             age_ns if age_ns < -early_ns_max => Err(StampFault::Future),
-            age_ns if age_ns > AGE_NS_MAX => Err(StampFault::Stale),
+            age_ns if age_ns > age_ns_max => Err(StampFault::Stale),
             age_ns => Ok(Span::from_nanos(age_ns.max(0))),
         }
     }
@@ -232,6 +237,20 @@ mod tests {
         assert_eq!(converter.age(monotonic(4_000)), Ok(Span::from_nanos(1_000)));
         assert_eq!(converter.age(monotonic(5_060)), Ok(Span::ZERO));
         assert_eq!(converter.age(monotonic(5_061)), Err(StampFault::Future));
+    }
+
+    #[test]
+    fn a_monotonic_stamp_is_believed_however_long_its_packet_waited() {
+        let mut converter = StampConverter::new();
+        converter.begin_batch(reading(2 * MONOTONIC_AGE_NS_MAX, 0));
+        let waited = |age_ns| {
+            let nanos = 2 * MONOTONIC_AGE_NS_MAX - age_ns;
+            converter.age(Some(Stamp { clock: StampClock::Monotonic, nanos }))
+        };
+        for age_ns in [AGE_NS_MAX, AGE_NS_MAX + 1, MONOTONIC_AGE_NS_MAX] {
+            assert_eq!(waited(age_ns), Ok(Span::from_nanos(age_ns)));
+        }
+        assert_eq!(waited(MONOTONIC_AGE_NS_MAX + 1), Err(StampFault::Stale));
     }
 
     #[test]

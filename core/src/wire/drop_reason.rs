@@ -45,7 +45,7 @@ drop_reasons! {
     ModeControl "mode-control" "The mode is 6, control messages, which are never answered because they amplify.",
     ModePrivate "mode-private" "The mode is 7, ntpdc's private messages, which are never answered because they amplify.",
     NotUnicastDestination "not-unicast-destination" "The packet was sent to a broadcast, multicast or unspecified address.",
-    BadSource "bad-source" "The source address is broadcast, multicast or unspecified, or in a frame loopback or reserved, or the source port is 0.",
+    BadSource "bad-source" "The source address is broadcast, multicast or unspecified, or in a frame loopback, reserved or the destination itself, or the source port is 0.",
     ReflectionLoop "reflection-loop" "The source is the very address and port that the packet was sent to.",
     UnknownKey "unknown-key" "The packet is authenticated with a symmetric key that this server doesn't have.",
     CryptoNak "crypto-nak" "The packet says that authentication failed, which is an answer and no request.",

@@ -150,7 +150,8 @@ pub fn parse_frame(frame: &[u8], service_port: u16) -> Result<Request, DropReaso
     if udp.destination_port() != service_port {
         return Err(DropReason::WrongPort);
     }
-    if is_martian(source) {
+    // What this machine sends to itself never comes by a wire, whatever the port.
+    if is_martian(source) || source == destination {
         return Err(DropReason::BadSource);
     }
     let (source_port, destination_port) = (udp.source_port(), service_port);

@@ -33,7 +33,7 @@ impl<'a> Parts<'a> {
             && self.source_mac[0].is_multiple_of(2)
             && is_host(self.destination)
             && !is_martian(self.source)
-            && !(self.source == self.destination && self.source_port == self.destination_port)
+            && self.source != self.destination
     }
 }
 
@@ -143,6 +143,15 @@ pub fn seal(frame: &mut [u8], udp: bool) {
         checksum => checksum,
     };
     frame[checksum_at..checksum_at + 2].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// Leaves of a frame's UDP checksum what a sender does whose NIC adds the rest: the pseudo-header's sum.
+pub fn unfinish(frame: &mut [u8]) {
+    let parts = dissect(frame).expect("a frame with a datagram");
+    let sum = slow_sum(&[parts.source, parts.destination, &pseudo_header_tail(parts.datagram)]);
+    let end = frame.len() - parts.rest.len();
+    let checksum_at = end - parts.datagram.len() + 6;
+    frame[checksum_at..checksum_at + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// What to put around a message.

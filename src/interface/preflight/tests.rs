@@ -69,15 +69,24 @@ fn each_refusal_says_what_and_what_to_do() {
 
 #[test]
 fn what_should_be_known_is_a_warning() {
-    assert_eq!(warnings(&link(2, "eth0")), Vec::<String>::new());
-    let off = warnings(&Link { up: false, carrier: false, ..link(2, "eth0") });
+    let known = |link: &Link| warnings(link, &Features::default());
+    assert_eq!(known(&link(2, "eth0")), Vec::<String>::new());
+    let off = known(&Link { up: false, carrier: false, ..link(2, "eth0") });
     assert!(matches!(off.as_slice(), [words] if words.contains("ip link set eth0 up")), "{off:?}");
-    let dark = warnings(&Link { carrier: false, ..link(2, "eth0") });
+    let dark = known(&Link { carrier: false, ..link(2, "eth0") });
     assert_eq!(dark, ["eth0: it has no carrier"]);
-    let jumbo = warnings(&Link { mtu: 9000, ..link(2, "eth0") });
+    let jumbo = known(&Link { mtu: 9000, ..link(2, "eth0") });
     assert!(
         matches!(jumbo.as_slice(), [words] if words.contains("its MTU is 9000; above 1770")),
         "{jumbo:?}"
+    );
+    let standby = known(&Link { standby: true, ..link(2, "eth0") });
+    assert!(matches!(standby.as_slice(), [words] if words.contains("bond or bridge drops")), "{standby:?}");
+    let offload = ["rx-vlan-hw-parse", "tx-vlan-hw-insert"].map(ToOwned::to_owned).into_iter().collect();
+    let offload = warnings(&link(2, "eth0"), &offload);
+    assert!(
+        matches!(offload.as_slice(), [words] if words.ends_with("`ethtool -K eth0 rxvlan off`")),
+        "{offload:?}"
     );
 }
 

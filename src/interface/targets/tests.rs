@@ -1,5 +1,7 @@
 use super::*;
 
+use crate::interface::change::between;
+
 use maser_sys::netlink::Address;
 use std::net::Ipv6Addr;
 
@@ -52,6 +54,22 @@ fn machine() -> Tables {
             address(ETH1, "fe80::2"),
         ],
     }
+}
+
+#[test]
+fn who_stands_by_answers_nobody_and_says_so() {
+    let mut machine = machine();
+    let of = |machine: &Tables| Targets::of(machine, ETH0, &listen(&["0.0.0.0:123"]));
+    let active = of(&machine);
+    machine.links[1].standby = true;
+    let standby = of(&machine);
+    assert!(!active.destinations.is_empty() && standby.destinations.is_empty());
+    let told =
+        |before, now| between(before, now).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    assert!(told(&active, &standby).contains("it stands by: its bond or bridge drops"));
+    assert!(told(&standby, &active).contains("takes in what comes by it again"));
+    // The other interface goes on.
+    assert_eq!(Targets::of(&machine, ETH1, &listen(&["0.0.0.0:123"])).destinations, active.destinations);
 }
 
 fn listen(texts: &[&str]) -> Vec<SocketAddr> {

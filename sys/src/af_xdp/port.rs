@@ -142,8 +142,9 @@ impl XskPort {
     /// system call. It isn't called for replies that are given up because those before them wait.
     ///
     /// What the kernel didn't take of a chunk after some tries is counted as congested, or as refused while the interface is
-    /// down, and leaves late, with its old stamp, when the kernel takes it; in copy mode nothing is queued behind it, so
-    /// that a queue never has more than one such chunk.
+    /// down. It waits in the ring, addressed to the interface itself, so that no reply leaves with an old stamp; nothing is
+    /// queued behind it. In zero-copy mode the driver takes chunks in its own time, and that holds while the interface is
+    /// down.
     ///
     /// # Errors
     /// Only what going on can't mend.

@@ -120,6 +120,15 @@ impl<T: Copy> Written<T> {
         self.written.wrapping_sub(self.taken)
     }
 
+    /// What the kernel hasn't taken.
+    pub(super) fn untaken(&mut self) -> impl Iterator<Item = T> {
+        (0..self.waiting()).map(|step| {
+            let place = self.ring.entry(self.taken.wrapping_add(step));
+            // SAFETY: the place is in the ring, `push` wrote it before it counted it, and the kernel only reads it.
+            unsafe { place.read() }
+        })
+    }
+
     /// Whether the kernel takes entries only when it is told that there are some.
     ///
     /// It may say so just after it was asked; what is missed then is seen when the port next looks.
@@ -218,6 +227,7 @@ mod tests {
             );
             written.publish();
             assert_eq!(taken.waiting(), SIZE);
+            assert!(written.untaken().eq(entries()));
             assert!(entries().all(|entry| taken.pop() == Some(entry)));
             assert_eq!(
                 (taken.pop(), written.waiting()),

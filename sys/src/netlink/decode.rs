@@ -22,6 +22,11 @@ const ALIGNMENT: usize = 4;
 /// `IFLA_VLAN_ID` and `IFLA_VLAN_PROTOCOL` within `IFLA_INFO_DATA`.
 const VLAN_ID: u16 = 1;
 const VLAN_PROTOCOL: u16 = 5;
+/// `IFLA_BOND_SLAVE_STATE` and `IFLA_BRPORT_STATE` within `IFLA_INFO_SLAVE_DATA`; a bond's `BOND_STATE_BACKUP`, and a
+/// bridge's `BR_STATE_FORWARDING`.
+const MEMBER_STATE: u16 = 1;
+const BOND_BACKUP: u8 = 1;
+const BRIDGE_FORWARDING: u8 = 3;
 /// `IFLA_XDP_ATTACHED` and the three places where the program's number can be: the one program's, or by mode.
 const XDP_ATTACHED: u16 = 2;
 const XDP_PROGRAM: [u16; 4] = [4, 5, 6, 7];
@@ -137,16 +142,24 @@ fn link(payload: &[u8]) -> io::Result<Link> {
     Ok(link)
 }
 
-/// `IFLA_LINKINFO`: the kind, and a VLAN device's tag.
+/// `IFLA_LINKINFO`: the kind, a VLAN device's tag, and whether a bond or bridge leaves it aside.
 fn read_kind(octets: &[u8], link: &mut Link) {
-    let mut data: &[u8] = &[];
+    let (mut data, mut member_kind, mut member): (&[u8], _, &[u8]) = (&[], String::new(), &[]);
     for (kind, value) in attributes(octets) {
         match kind {
             libc::IFLA_INFO_KIND => link.kind = Some(text(value)),
             libc::IFLA_INFO_DATA => data = value,
+            libc::IFLA_INFO_SLAVE_KIND => member_kind = text(value),
+            libc::IFLA_INFO_SLAVE_DATA => member = value,
             _ => {}
         }
     }
+    let state = attributes(member).find(|(kind, _)| *kind == MEMBER_STATE);
+    link.standby = match (member_kind.as_str(), state.and_then(|(_, value)| value.first())) {
+        ("bond", Some(&state)) => state == BOND_BACKUP,
+        ("bridge", Some(&state)) => state != BRIDGE_FORWARDING,
+        _ => false,
+    };
     if link.kind.as_deref() == Some("vlan") {
         let mut tag = Tag { id: 0, protocol: TAG_UNSTATED };
         for (kind, value) in attributes(data) {

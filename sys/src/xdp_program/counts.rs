@@ -23,7 +23,9 @@ unsafe impl Send for XdpCounts {}
 unsafe impl Sync for XdpCounts {}
 
 impl XdpCounts {
-    /// Maps what [`counts_map`](super::XdpProgram::counts_map) gave. The descriptor isn't needed any more then.
+    /// Maps what [`counts_map`](super::XdpProgram::counts_map) gave, and closes it: the kernel never lets the mapping be
+    /// written to, and the descriptor could be. (One that can only be read, `BPF_F_RDONLY`, can't be mapped: `EINVAL` in
+    /// Linux 6.18.)
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] for another map; else none that isn't the kernel's fault.

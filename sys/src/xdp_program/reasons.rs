@@ -35,7 +35,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    Steered "steered" "The frame went to the AF_XDP socket of its queue.",
+    Steered "steered" "The program handed the frame to the AF_XDP socket of its queue; what was dropped behind it is in the queue's events.",
     Truncated "truncated" "A length field says more than there is, or less than its own header.",
     Group "group" "The frame was sent to a group of stations: broadcast or multicast, as ARP and neighbour discovery are.",
     AnotherStation "another-station" "The frame was sent to a hardware address that isn't this interface's.",
@@ -48,6 +48,7 @@ reasons! {
     Ip6Extension "ip6-extension" "The IPv6 header is followed by an extension header.",
     NotUdp "not-udp" "The packet is IP but not UDP.",
     NotServed "not-served" "The datagram was sent to an address or port that isn't served.",
+    PartialChecksum "partial-checksum" "The UDP checksum covers the pseudo-header only: a sender on the same host left the rest to a NIC.",
     TooLong "too-long" "The frame is longer than any that carries a request.",
     NoSocket "no-socket" "No AF_XDP socket takes the frames of this queue.",
     NoRoom "no-room" "There is no room right in front of the frame to say when it came.",

@@ -94,7 +94,7 @@ fn one_batch(rig: &Rig, port: &mut XskPort, first: u64, count: u64) {
 }
 
 #[test]
-fn what_the_kernel_does_not_take_is_counted_and_leaves_later() {
+fn what_the_kernel_does_not_take_is_counted_and_never_arrives() {
     for mode in MODES {
         with_rig("a kernel that takes nothing", 1, mode, |rig| {
             let mut port = rig.port(1, 64);
@@ -112,7 +112,7 @@ fn what_the_kernel_does_not_take_is_counted_and_leaves_later() {
             thread::sleep(SETTLED);
             assert_eq!(port.receive(Wait::Poll).unwrap(), 0);
             let late: Vec<u64> = rig.client.replies(40).iter().map(|reply| number(reply)).collect();
-            assert_eq!(late, (0..16).collect::<Vec<_>>(), "the chunk in the ring leaves when it can");
+            assert_eq!(late, Vec::<u64>::new(), "their stamps are old");
             one_batch(rig, &mut port, 100, 40);
             assert_eq!(answer(&mut port, 40, |_| true), Sent { sent: 40, ..Sent::default() });
             assert_eq!(rig.client.replies(40).len(), 40);

@@ -12,7 +12,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 use crate::corpus;
 use crate::oracle::SERVICE_PORT;
-use crate::oracle::frame::{Wrapping, dissect, seal, wrap};
+use crate::oracle::frame::{Wrapping, dissect, seal, unfinish, wrap};
 use crate::rig::{IP4, IP6, Rig, STATION, VLANS, ip4_wrapping, ip6_wrapping, tag};
 
 const CASES: u32 = 20_000;
@@ -84,6 +84,13 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
+/// Whether its UDP checksum is what a sender leaves for a NIC to finish.
+fn is_unfinished(frame: &[u8]) -> bool {
+    let mut unfinished = frame.to_vec();
+    unfinish(&mut unfinished);
+    unfinished == frame
+}
+
 /// Whether a frame is for us, told the slow way.
 fn is_for_us(frame: &[u8]) -> bool {
     let Some(parts) = dissect(frame) else { return false };
@@ -101,6 +108,7 @@ fn is_for_us(frame: &[u8]) -> bool {
         && parts.destination_mac == STATION
         && (to == IP4.octets() || to == IP6.octets())
         && parts.destination_port == SERVICE_PORT
+        && !is_unfinished(frame)
         && frame.len() <= FRAME_LENGTH_MAX
 }
 
@@ -145,6 +153,10 @@ fn a_disagreement_is_found() {
     seal(&mut fragment, true);
     assert!(disagreement(&fragment, Reason::Steered).is_some());
     assert_eq!(disagreement(&fragment, Reason::Fragment), None);
+    let mut partial = plain.clone();
+    unfinish(&mut partial);
+    assert!(disagreement(&partial, Reason::Steered).is_some());
+    assert_eq!(disagreement(&partial, Reason::PartialChecksum), None);
     let mut another = plain;
     another[5] ^= 1;
     assert!(disagreement(&another, Reason::Steered).is_some());

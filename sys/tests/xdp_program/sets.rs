@@ -88,6 +88,24 @@ fn vlans_and_hardware_addresses_are_sets_too() {
     assert_eq!(rig.reason(&to_other), Reason::AnotherStation);
 }
 
+/// A server that was taken over has the mapping, and no descriptor to make another by.
+#[test]
+fn counts_can_never_be_written_to() {
+    let Some(_rig) = Rig::new() else { return };
+    let mappings = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut found = 0;
+    let mut lines = mappings.lines();
+    // The loader has some of its own, to write to.
+    let is_ours = |line: &str| line.contains(" r--s ") && line.ends_with("anon_inode:bpf-map");
+    while lines.by_ref().any(is_ours) {
+        let flags = lines.find_map(|line| line.strip_prefix("VmFlags:")).unwrap();
+        // What may be made writable.
+        assert!(!flags.split_whitespace().any(|flag| flag == "mw"), "{flags}");
+        found += 1;
+    }
+    assert!(found > 0, "the counts are mapped");
+}
+
 #[test]
 fn counts_are_added_up_over_the_cores() {
     let Some(rig) = Rig::new() else { return };

@@ -6,7 +6,7 @@ use maser_sys::xdp_program::{FRAME_LENGTH_MAX, Metadata, QUEUES_MAX, Reason};
 
 use crate::corpus;
 use crate::oracle::SERVICE_PORT;
-use crate::oracle::frame::{Wrapping, seal, wrap};
+use crate::oracle::frame::{Wrapping, seal, unfinish, wrap};
 use crate::rig::{
     LISTENER_IP4, LISTENER_IP6, Outcome, Rig, STATION, ip4, ip4_wrapping, ip6, ip6_wrapping, message, tag,
     test_run, test_run_behind,
@@ -75,6 +75,29 @@ fn whatever_a_datagram_says_it_is_steered() {
         &rig,
         &[("no checksum", none, Reason::Steered), ("port 0", source_port_0, Reason::Steered)],
     );
+}
+
+#[test]
+fn a_checksum_that_a_nic_was_to_finish_goes_on() {
+    let Some(rig) = Rig::new() else { return };
+    let messages = corpus::requests().into_iter().map(|golden| golden.message);
+    let messages: Vec<_> = messages.filter(|message| message.len() <= 1_200).collect();
+    let sources = [[192, 0, 2, 9], [0, 0, 0, 1], [255; 4], [0xFF, 0xFF, 0, 0], [1, 2, 3, 4]];
+    for (message, source) in messages.iter().flat_map(|message| sources.map(|source| (message, source))) {
+        let v4 = Wrapping { source: source.to_vec(), ..ip4_wrapping() };
+        let v6 = Wrapping { source: source.repeat(4), ..ip6_wrapping() };
+        let tagged = Wrapping { tags: vec![tag(CUSTOMER, 100)], padding: 6, ..v6.clone() };
+        for wrapping in [v4, v6, tagged] {
+            let mut frame = wrap(message, &wrapping);
+            assert_eq!(rig.reason(&frame), Reason::Steered, "{frame:02x?}");
+            unfinish(&mut frame);
+            assert_eq!(rig.reason(&frame), Reason::PartialChecksum, "{frame:02x?}");
+            // Any other is for user space to judge.
+            let low = frame.len() - wrapping.padding - message.len() - 1;
+            frame[low] ^= 1;
+            assert_eq!(rig.reason(&frame), Reason::Steered, "{frame:02x?}");
+        }
+    }
 }
 
 #[test]

@@ -83,6 +83,24 @@ fn a_vlan_device_is_read_with_all_that_it_says() {
 }
 
 #[test]
+fn a_member_stands_by_while_its_bond_or_bridge_leaves_it_aside() {
+    for (kind, state, standby) in [
+        ("bond\0", vec![attribute(1, &[0])], false),
+        ("bond\0", vec![attribute(1, &[1]), attribute(2, &[0])], true),
+        ("bond\0", vec![attribute(2, &[1])], false),
+        ("bridge\0", vec![attribute(1, &[3])], false),
+        ("bridge\0", vec![attribute(1, &[2])], true),
+        ("bridge\0", vec![attribute(1, &[4])], true),
+        ("bridge\0", vec![attribute(1, &[])], false),
+        ("team\0", vec![attribute(1, &[1])], false),
+    ] {
+        let info = [attribute(4, kind.as_bytes()), attribute(5 | 0x8000, &state.concat())].concat();
+        let tables = read_one(&link_payload(7, libc::IFF_UP, &[attribute(18, &info)]), libc::RTM_NEWLINK);
+        assert_eq!(tables.links[0].standby, standby, "{kind} {state:?}");
+    }
+}
+
+#[test]
 fn what_is_below_in_another_namespace_is_not_below_here() {
     let attributes = [attribute(5, &4_u32.to_ne_bytes()), attribute(37, &0_u32.to_ne_bytes())];
     let tables = read_one(&link_payload(7, 0, &attributes), libc::RTM_NEWLINK);
