@@ -90,6 +90,8 @@ fn document(command: Command, scratch: &Scratch) -> Value {
 /// What the program and those behind it count.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counted {
+    /// Left to the kernel, since one checksum in 65,536 looks like one that a NIC is to finish.
+    pub(crate) passed: u64,
     /// Given to AF_XDP sockets.
     pub(crate) steered: u64,
     /// Answered or dropped, each with its reason, by the kernel's part of AF_XDP or by the worker.
@@ -98,7 +100,11 @@ pub(crate) struct Counted {
 
 impl Counted {
     pub(crate) const fn since(&self, before: &Self) -> Self {
-        Self { steered: self.steered - before.steered, settled: self.settled - before.settled }
+        Self {
+            passed: self.passed - before.passed,
+            steered: self.steered - before.steered,
+            settled: self.settled - before.settled,
+        }
     }
 }
 
@@ -126,5 +132,10 @@ pub(crate) fn counted(status: &Value) -> Counted {
                 + some(&worker["events"], &["send-congested", "send-refused"])
         })
         .sum();
-    Counted { steered: some(&interface["verdicts"], &["steered"]), settled: by_kernel + by_workers }
+    let verdicts = &interface["verdicts"];
+    Counted {
+        passed: some(verdicts, &["partial-checksum"]),
+        steered: some(verdicts, &["steered"]),
+        settled: by_kernel + by_workers,
+    }
 }

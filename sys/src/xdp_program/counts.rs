@@ -10,7 +10,7 @@ use libbpf_rs::MapInfo;
 use super::reasons::{REASONS, XdpReasons};
 use crate::bpf::io_error;
 
-/// The program's counts, mapped for reading: an array of [`REASONS`] words for each core.
+/// The program's counts, mapped for reading: an array of `REASONS` words for each core.
 #[derive(Debug)]
 pub struct XdpCounts {
     start: NonNull<AtomicU64>,
