@@ -132,9 +132,9 @@ fn the_next_start_uses_it_or_says_why_not() {
     // To two calibrations of the counter, which are some parts in a thousand million apart.
     assert!(log.contains("begins with the counter's frequency as kept: -12."), "{log}");
     let other = if good.counter == "tsc" { "monotonic_raw" } else { "tsc" };
-    let log = told(&json(&Document { counter: other.to_owned(), ..good.clone() }));
+    let log = told(&json(&Document { counter: other.to_owned(), ..good }));
     assert!(log.contains(&format!("not used: it is about the counter {other}")), "{log}");
-    let log = told(&json(&Document { counter: "sundial".to_owned(), ..good.clone() }));
+    let log = told(&json(&Document { counter: "sundial".to_owned(), ..good }));
     assert!(log.contains("not used: its counter can't be right"), "{log}");
     let old_unix_s = now_s - 91 * 86_400;
     let log = told(&json(&Document { written_unix_s: old_unix_s, ..good.clone() }));
