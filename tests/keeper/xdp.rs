@@ -111,6 +111,8 @@ fn a_flood_waits_less_than_a_second_for_the_next_server() {
     let words = format!(
         "fixed {address} --sender packet --mix pool --from 10.1.0.0/16 --rate {RATE} --time {FLOOD_S} --stamps 0 --quiet --json"
     );
+    // Built now, so that the flood is under way when the server is killed.
+    assert!(wire.load("--version").output().expect("maser-load runs").status.success());
     // Other tests load this machine, too.
     let is_soon = (0..TRIES).any(|_| {
         assert_serves(&wire, &server);
@@ -125,7 +127,11 @@ fn a_flood_waits_less_than_a_second_for_the_next_server() {
             let (gap, faults) = probe.join().expect("it doesn't panic");
             (gap, faults, flood)
         });
-        assert!(flood.status.success(), "{}", String::from_utf8_lossy(&flood.stderr));
+        if !flood.status.success() {
+            // The one request by which it learns the way met nobody.
+            log(&format!("no flood: {}", String::from_utf8_lossy(&flood.stderr)));
+            return false;
+        }
         let flood: serde_json::Value = serde_json::from_slice(&flood.stdout).expect("a document");
         assert_eq!(faults, Vec::<String>::new());
         assert_eq!((&flood["invalid"], &flood["duplicate"]), (&0.into(), &0.into()), "{flood}");
