@@ -53,7 +53,7 @@ const REFUSAL_LOGGED_EVERY: Span = Span::from_seconds(60);
 /// RFC 5905 figure 12: an uncalibrated local clock, at stratum 1.
 const LOCAL_REFERENCE_ID_STRATUM_1: [u8; 4] = *b"LOCL";
 
-/// A clock that follows a source is off by less than this, even before it can say by how much.
+/// Taken for the most that a clock is off which follows a source and can't say yet by how much; a wrong guess costs the inheritance.
 const ACQUIRING_S: f64 = 0.5;
 
 /// Something that happened, as the status tells it.
