@@ -26,11 +26,16 @@ pub struct Splits {
 }
 
 impl Splits {
-    /// An empty table. All memory is allocated here.
+    /// An empty table under a key that nobody knows. All memory is allocated here.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        let places = (0..PLACES).map(|_| AtomicU64::new(0)).collect();
-        Arc::new(Self { key: RandomState::new().hash_one(0_u8), places })
+        Self::with_key(RandomState::new().hash_one(0_u8))
+    }
+
+    /// An empty table under this key, where it has to be the same from run to run which clients share a place.
+    #[must_use]
+    pub fn with_key(key: u64) -> Arc<Self> {
+        Arc::new(Self { key, places: (0..PLACES).map(|_| AtomicU64::new(0)).collect() })
     }
 
     /// The table as one worker writes it.

@@ -94,7 +94,9 @@ fn a_directory_is_one_servers() {
     assert!(first.read().unwrap().is_none(), "nothing was kept yet");
     assert!(matches!(StateDirectory::open(&path), Err(StateError::Taken(_))));
     drop(first);
-    assert!(StateDirectory::open(&path).is_ok());
+    // A process that a test beside this one starts has every file open until it has become another program.
+    let again = within(BEGIN_LIMIT, || StateDirectory::open(&path).ok());
+    assert!(again.is_some(), "given back");
 }
 
 fn server(scratch: &Scratch, state: &Path) -> Server {
