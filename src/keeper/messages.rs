@@ -175,11 +175,16 @@ pub(super) fn send(to: &Channel, message: &impl Serialize, with: Option<Borrowed
 
 /// Waits for a question. Nothing comes with one.
 pub(super) fn receive_ask(from: &Channel) -> io::Result<Ask> {
-    Ok(serde_json::from_slice(&from.receive_octets()?)?)
+    read(&from.receive_octets()?)
 }
 
 /// Waits for a message and what comes with it.
 pub(super) fn receive<M: DeserializeOwned>(from: &Channel) -> io::Result<(M, Option<OwnedFd>)> {
     let (octets, descriptors) = from.receive()?;
-    Ok((serde_json::from_slice(&octets)?, descriptors.into_iter().next()))
+    Ok((read(&octets)?, descriptors.into_iter().next()))
+}
+
+/// A message that ends too early is a wrong one, and not the channel's end.
+fn read<M: DeserializeOwned>(octets: &[u8]) -> io::Result<M> {
+    serde_json::from_slice(octets).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }

@@ -1,15 +1,24 @@
 use super::broker::Broker;
 use super::hands::Hands;
+use super::interfaces::Interfaces;
 use super::lock_down::lock_down;
-use super::messages::{self, Answer, Fault};
+
+use super::messages::{self, Answer, Ask, Fault};
+use super::opener::KEPT_OCTETS_MAX;
+use super::process::{Running, START_MAX};
+use super::restarts::Restarts;
+use super::{Keeper, now};
 use crate::config::{self, Config};
 use crate::state::StateDirectory;
 use maser_sys::handover::Channel;
 use maser_sys::seccomp::Needs;
 use maser_sys::serial::{Heard, SerialLine};
 use nix::pty::openpty;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -182,4 +191,120 @@ fn panicking() {
         super::serving::die_of_panics();
     }
     assert!(std::thread::spawn(|| panic!("as planted")).join().is_err());
+}
+
+/// A keeper of a server that does nothing for a minute, and the server's end of the channel.
+fn keeper(config: Config) -> (Keeper, Channel) {
+    let (ours, theirs) = Channel::pair().unwrap();
+    let child = Command::new("sleep").arg("60").spawn().unwrap();
+    let process = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let keeper = Keeper {
+        signals: SignalFd::new(&SigSet::empty()).unwrap(),
+        config: None,
+        status: None,
+        interfaces: Interfaces::default(),
+        looked: now(),
+        renew_wanted: false,
+        renewing: None,
+        broker: Broker::new(config),
+        server: Some(Running { process, channel: Some(ours), started: now(), ready: None, is_killed: false }),
+        start_at: None,
+        has_been_ready: false,
+        stopping: None,
+        restarts: Restarts::default(),
+    };
+    (keeper, theirs)
+}
+
+impl Keeper {
+    /// The signal that has ended the server; none while it lives.
+    fn ended_by(&mut self, flags: Option<WaitPidFlag>) -> Option<Signal> {
+        match waitpid(self.server.as_ref().unwrap().process, flags).unwrap() {
+            WaitStatus::Signaled(_, signal, _) => {
+                self.server = None;
+                Some(signal)
+            }
+            WaitStatus::StillAlive => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn is_well(&mut self) -> bool {
+        self.ended_by(Some(WaitPidFlag::WNOHANG)).is_none()
+    }
+}
+
+#[test]
+fn a_server_that_asks_for_something_unknown_is_killed() {
+    for octets in [&b"{\"Shell\":\"true\"}"[..], b"\xFF", b"\"Read", b"null"] {
+        let (mut keeper, server) = keeper(Config::default_run());
+        messages::send(&server, &Ask::OwnAddresses, None).unwrap();
+        keeper.answer();
+        assert!(keeper.is_well(), "after a question that there is");
+        server.send(octets, &[]).unwrap();
+        keeper.answer();
+        assert_eq!(keeper.ended_by(None), Some(Signal::SIGKILL), "{octets:?}");
+    }
+}
+
+#[test]
+fn a_server_that_closes_its_channel_is_left_to_end_by_itself() {
+    let (mut keeper, server) = keeper(Config::default_run());
+    drop(server);
+    keeper.answer();
+    assert!(keeper.server.as_ref().unwrap().channel.is_none() && keeper.is_well());
+}
+
+#[test]
+fn a_server_that_is_never_ready_is_killed_and_one_that_was_is_not() {
+    let (mut keeper, server) = keeper(Config::default_run());
+    let begun = |keeper: &mut Keeper, ago: Duration| {
+        keeper.server.as_mut().unwrap().started = now().saturating_sub(ago);
+        keeper.kill_if_overdue();
+    };
+    begun(&mut keeper, START_MAX.saturating_sub(Duration::from_secs(5)));
+    assert!(keeper.is_well(), "it has 5 s left");
+    messages::send(&server, &Ask::Ready, None).unwrap();
+    keeper.answer();
+    begun(&mut keeper, START_MAX);
+    assert!(keeper.is_well(), "it was ready");
+    keeper.server.as_mut().unwrap().ready = None;
+    begun(&mut keeper, START_MAX);
+    assert_eq!(keeper.ended_by(None), Some(Signal::SIGKILL));
+}
+
+#[test]
+fn interfaces_that_change_at_a_start_are_handed_over_once_the_server_is_ready() {
+    let (mut keeper, server) = keeper(Config::default_run());
+    keeper.renew_wanted = true;
+    keeper.renew_if_wanted();
+    assert!(
+        keeper.is_well() && keeper.renewing.is_none(),
+        "it isn't ready, so nobody would answer meanwhile"
+    );
+    messages::send(&server, &Ask::Ready, None).unwrap();
+    keeper.answer();
+    assert!(keeper.renewing.is_some());
+    assert_eq!(keeper.ended_by(None), Some(Signal::SIGTERM));
+}
+
+#[test]
+fn an_answer_that_no_message_can_hold_is_refused_in_words() {
+    let place = std::env::temp_dir().join(format!("maser-long-state-{}", std::process::id()));
+    fs::create_dir_all(place.join("state")).unwrap();
+    let file = place.join("state/clock.json");
+    let answered = |octets: usize| {
+        let (mut keeper, server) = keeper(configuration(&place));
+        // JSON takes six octets for each of these.
+        fs::write(&file, "\u{1}".repeat(octets)).unwrap();
+        messages::send(&server, &Ask::State, None).unwrap();
+        keeper.answer();
+        assert!(keeper.is_well());
+        let (answer, _): (Result<Answer, Fault>, _) = messages::receive(&server).unwrap();
+        answer
+    };
+    assert!(matches!(answered(KEPT_OCTETS_MAX / 8), Ok(Answer::State(_))));
+    assert_eq!(answered(KEPT_OCTETS_MAX).unwrap_err().to_string(), "the answer is too long");
+    assert!(matches!(answered(KEPT_OCTETS_MAX + 1), Ok(Answer::State(kept)) if kept.text.is_err()));
+    fs::remove_dir_all(&place).unwrap();
 }
