@@ -74,12 +74,13 @@ impl Wire {
 
     /// `maser serve` on its host, over AF_XDP, at all addresses that the host has.
     pub(crate) fn setting(&self) -> Setting {
-        Setting::nowhere().under(&["ip", "netns", "exec", &self.server]).listening_at("0.0.0.0").with(&[
-            "--port",
-            "af-xdp",
-            "--interface",
-            INTERFACE,
-        ])
+        self.setting_at(Ipv4Addr::UNSPECIFIED)
+    }
+
+    /// The same, at one address.
+    pub(crate) fn setting_at(&self, address: Ipv4Addr) -> Setting {
+        let host = Setting::nowhere().under(&["ip", "netns", "exec", &self.server]);
+        host.listening_at(&address.to_string()).with(&["--port", "af-xdp", "--interface", INTERFACE])
     }
 
     /// The number of the XDP program on the server's interface, by the kernel.

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::maser::{END_LIMIT, READY_LIMIT, Server, now, within};
 use crate::peers::{log, skip};
-use crate::wire::{ADDRESS, Wire};
+use crate::wire::{ADDRESS, ANOTHER, Wire};
 use crate::{BACK_LIMIT, TRIES, status_of};
 
 const PROBE_EVERY: Duration = Duration::from_millis(5);
@@ -145,4 +145,31 @@ fn a_flood_waits_less_than_a_second_for_the_next_server() {
     });
     assert!(is_soon, "the log says:\n{}", server.log());
     server.stop();
+}
+
+#[test]
+fn an_address_that_is_away_at_a_restart_is_served_once_it_is_back() {
+    let name = "an_address_that_is_away_at_a_restart_is_served_once_it_is_back";
+    let Some(wire) = wire_or_skip(name) else { return };
+    wire.another_address("add");
+    let mut server = wire.setting_at(ANOTHER).start();
+    let (mut asker, address) = (wire.asker(), server.at(ANOTHER));
+    let mut answers = |within_limit: Duration| within(within_limit, || asker.ask(address).then_some(()));
+    assert!(answers(READY_LIMIT).is_some(), "{}", server.log());
+    // One that died at its start would have to wait.
+    thread::sleep(Duration::from_millis(1_100));
+    wire.another_address("delete");
+    let first = server.server_id();
+    server.signal_server(Signal::SIGKILL);
+    let again =
+        || (server.log().contains("the server answers again") && server.server_id() != first).then_some(());
+    assert!(within(READY_LIMIT, again).is_some(), "no other server; the log says:\n{}", server.log());
+    assert!(answers(Duration::from_millis(100)).is_none(), "nobody has this address");
+    wire.another_address("add");
+    assert!(answers(READY_LIMIT).is_some(), "nobody answers; the log says:\n{}", server.log());
+    server.stop();
+    // At the first start that is a mistake.
+    wire.another_address("delete");
+    let refused = wire.setting_at(ANOTHER).refused(END_LIMIT);
+    assert!(refused.code != Some(0) && refused.errors.contains("192.0.2.9"), "{}", refused.errors);
 }
