@@ -114,3 +114,21 @@ fn wait_for_signal(signals: &SignalFd, server: &Server) -> nix::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_legacy_is_left_alone() {
+        let heir_of = |text: &str| inherited(&Left { text: text.to_owned(), at_ns: 7 });
+        let words = vec!["0"; maser_core::snapshot::WORDS].join(",");
+        let legacy = format!("{{\"counter\":\"tsc\",\"words\":[{words}],\"document\":null}}");
+        assert!(heir_of(&legacy).is_some());
+        let cut = legacy.get(..legacy.len() / 2).unwrap();
+        for text in ["", "rubbish", "{}", cut, &legacy.replacen('0', "-1", 1), &legacy.replacen("0,", "", 1)]
+        {
+            assert!(heir_of(text).is_none(), "{text}");
+        }
+    }
+}
