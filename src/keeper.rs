@@ -11,11 +11,8 @@
 
 mod broker;
 pub mod handed;
-mod hands;
+mod handover;
 mod interfaces;
-mod lock_down;
-mod messages;
-mod opener;
 mod process;
 pub mod records;
 mod resolver;
@@ -25,18 +22,16 @@ mod serving;
 mod tests;
 
 pub use handed::{Handed, HandedInterface};
-pub use hands::Hands;
-pub use messages::{Fault, Kept};
-pub use resolver::found;
 
 use crate::cli::ServeArguments;
 use crate::config::Config;
+use crate::hands::ask::{self, Answer, Ask, Fault, shortened};
 use crate::status::{StatusSocket, Surroundings};
 use broker::Broker;
+use handover::Handover;
 use interfaces::Interfaces;
 use maser_sys::handover::Channel;
 use maser_sys::kernel_clock::{self, KernelClock};
-use messages::{Answer, Ask, Fault as Refused, Handover, shortened};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -281,7 +276,7 @@ impl Keeper {
     fn answer(&mut self) {
         let Some(server) = &mut self.server else { return };
         let Some(channel) = &server.channel else { return };
-        let ask = match messages::receive_ask(channel) {
+        let ask = match ask::receive_ask(channel) {
             Ok(ask) => ask,
             Err(error) => {
                 if error.kind() != io::ErrorKind::UnexpectedEof {
@@ -301,10 +296,10 @@ impl Keeper {
         if is_ready && server.ready.replace(now()).is_none() {
             say_ready(!std::mem::replace(&mut self.has_been_ready, true), server.process);
         }
-        let answer: Result<Answer, Refused> = answer;
-        let sent = match messages::send(channel, &answer, descriptor.as_ref().map(AsFd::as_fd)) {
+        let answer: Result<Answer, Fault> = answer;
+        let sent = match ask::send(channel, &answer, descriptor.as_ref().map(AsFd::as_fd)) {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                messages::send(channel, &Err::<Answer, _>(Refused::new("the answer is too long")), None)
+                ask::send(channel, &Err::<Answer, _>(Fault::new("the answer is too long")), None)
             }
             sent => sent,
         };

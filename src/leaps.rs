@@ -6,6 +6,7 @@
 mod watch;
 
 use crate::config::{Clock, LEAP_FILE_USUAL};
+use crate::hands::FileIdentity;
 use maser_core::refclock::{EXPIRY_WARNED_DAYS, Expiry, LEAP_FILE_LENGTH_MAX, LeapFile, LeapFileError};
 use maser_core::time::{Instant, LeapTable, Utc};
 use std::fs::File;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 use tracing::{info, warn};
-pub use watch::{FileIdentity, NotTaken, TakesLeaps, watch};
+pub use watch::{NotTaken, TakesLeaps, watch};
 
 /// Why a file can't be used.
 #[derive(Debug, Error)]

@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod config;
 pub mod count;
+pub mod hands;
 pub mod interface;
 pub mod keeper;
 pub mod leaps;
@@ -17,5 +18,6 @@ pub mod source;
 pub mod splits;
 pub mod start;
 pub mod state;
+pub mod state_writer;
 pub mod status;
 pub mod worker;

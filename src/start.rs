@@ -8,7 +8,8 @@ mod sockets;
 mod workers;
 
 use crate::config::{Config, GpsdPlace, Idle, SourceKind, Stratum, WorkersError};
-use crate::keeper::{Handed, Hands};
+use crate::hands::Hands;
+use crate::keeper::Handed;
 use crate::leaps::{self, Leaps, LeapsError};
 use crate::port::ladder::{self, LadderError, Rung};
 use crate::pulse::disciplined::Disciplined;
@@ -17,8 +18,8 @@ use crate::pulse::{CounterWithdrawn, Pulse};
 use crate::report::{Flow, View};
 use crate::source::drivers::{self, Driver};
 use crate::source::{REPORTS_MAX, Report};
-use crate::state::Keeper;
 use crate::state::legacy::Legacy;
+use crate::state_writer::StateWriter;
 use crate::worker::Smearing;
 use maser_core::refclock::{MachineClock, MachineSettings};
 use maser_core::snapshot::Snapshot;
@@ -249,7 +250,7 @@ impl Threads {
         mut writer: Writer,
     ) -> Result<(Flow, SyncSender<Report>), ServeError> {
         let left = legacy.as_ref().and_then(Legacy::document);
-        let (mut keeper, saved) = Keeper::open(config, counter, hands, left);
+        let (mut state, saved) = StateWriter::open(config, counter, hands, left);
         let settings = clock_settings(config, &counter, &leaps, saved);
         let inherited = legacy.map(|legacy| legacy.inherited());
         let clock = Arc::new(Disciplined::new(config, counter, settings).inheriting(inherited));
@@ -259,8 +260,8 @@ impl Threads {
         let (stop, running) = (Arc::clone(&self.stop_pulse), Arc::clone(&clock));
         self.spawn_pulse(move || running.run(&heard, &mut writer, &stop))?;
         let (stop, kept) = (Arc::clone(&self.stop_drivers), Arc::clone(&clock));
-        let keeper = Builder::new().name("state".into()).spawn(move || keeper.run(&kept, &stop));
-        self.keepers.push(("state", keeper.map_err(system("no thread for the state"))?));
+        let written = Builder::new().name("state".into()).spawn(move || state.run(&kept, &stop));
+        self.keepers.push(("state", written.map_err(system("no thread for the state"))?));
         let watch = leaps::watch(leaps.clone(), Arc::clone(&clock), hands.clone(), &self.stop_drivers);
         self.keepers.push(("leaps", watch.map_err(system(NO_LEAPS_THREAD))?));
         Ok((Flow::Sources(clock, leaps), reports))

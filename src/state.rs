@@ -5,12 +5,10 @@
 //! believed only as far as it can be right: the same counter, no nonsense, not too old.
 
 mod document;
-mod keeper;
 pub mod legacy;
 
 pub use document::{Document, Stale};
 pub(crate) use document::{counter_name, hertz};
-pub use keeper::Keeper;
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};

@@ -1,10 +1,10 @@
 //! The keeper's answers: what the server asks for is opened if the configuration names it.
 
-use super::messages::{Answer, Ask, Fault, Left};
-use super::opener::{DOCUMENT_OCTETS_MAX, Opener};
+use super::handover::Left;
 use super::resolver;
 use crate::config::{Config, GpsdPlace, LEAP_FILE_USUAL, SourceKind};
-use crate::source::ntp::interface_addresses;
+use crate::hands::ask::{Answer, Ask, Fault};
+use crate::hands::opener::{DOCUMENT_OCTETS_MAX, Opener, interface_addresses};
 use crate::source::pps;
 use maser_sys::kernel_clock::{self, KernelClock};
 use nix::unistd::Pid;

@@ -1,6 +1,6 @@
 //! What the keeper hands to the server it starts.
 
-use super::hands::Hands;
+use crate::hands::Hands;
 use crate::interface::InterfaceFacts;
 use crate::state::legacy::Legacy;
 use std::os::fd::OwnedFd;

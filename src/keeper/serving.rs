@@ -1,10 +1,11 @@
 //! The server's process: takes what the keeper hands over, serves, drains and ends.
 
 use super::handed::{Handed, HandedInterface};
-use super::hands::Hands;
-use super::messages::{Handover, Left, shortened};
+use super::handover::{Handover, Left};
 use super::{start_log, terminal_width};
 use crate::cli::ServeArguments;
+use crate::hands::Hands;
+use crate::hands::ask::shortened;
 use crate::start::Server;
 use crate::state::legacy::Legacy;
 use crate::status::{self, Page, StatusServer};
@@ -122,7 +123,7 @@ mod tests {
     #[test]
     fn what_is_no_legacy_is_left_alone() {
         let heir_of = |text: &str| inherited(&Left { text: text.to_owned(), at_ns: 7 });
-        let words = vec!["0"; maser_core::snapshot::WORDS].join(",");
+        let words = ["0"; maser_core::snapshot::WORDS].join(",");
         let legacy = format!("{{\"counter\":\"tsc\",\"words\":[{words}],\"document\":null}}");
         assert!(heir_of(&legacy).is_some());
         let cut = legacy.get(..legacy.len() / 2).unwrap();

@@ -1,14 +1,13 @@
 use super::broker::Broker;
-use super::hands::Hands;
 use super::interfaces::Interfaces;
-use super::lock_down::lock_down;
 
-use super::messages::{self, Answer, Ask, Fault};
-use super::opener::KEPT_OCTETS_MAX;
-use super::process::{Running, START_MAX};
+use super::process::{Ended, Running, START_MAX};
 use super::restarts::Restarts;
 use super::{Keeper, now};
 use crate::config::{self, Config};
+use crate::hands::Hands;
+use crate::hands::ask::{self, Answer, Ask, Fault};
+use crate::hands::opener::KEPT_OCTETS_MAX;
 use crate::state::StateDirectory;
 use maser_sys::handover::Channel;
 use maser_sys::seccomp::Needs;
@@ -17,7 +16,7 @@ use nix::pty::openpty;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -56,13 +55,13 @@ fn kept(place: &Path, mark: &str) -> bool {
     // So that the end of the child closes the channel.
     drop(command);
     let mut broker = Broker::new(configuration(place));
-    while let Ok(ask) = messages::receive_ask(&ours) {
-        let (answer, descriptor): (Result<Answer, Fault>, _) = match broker.answer(ask) {
+    while let Ok(asked) = ask::receive_ask(&ours) {
+        let (answer, descriptor): (Result<Answer, Fault>, _) = match broker.answer(asked) {
             Ok((answer, descriptor)) => (Ok(answer), descriptor),
             Err(fault) => (Err(fault), None),
         };
         let with = descriptor.as_ref().map(std::os::fd::AsFd::as_fd);
-        messages::send(&ours, &answer, with).unwrap();
+        ask::send(&ours, &answer, with).unwrap();
     }
     child.wait().unwrap().success()
 }
@@ -93,7 +92,7 @@ fn inside() {
     let place = match place.strip_prefix("free ") {
         Some(place) => place.to_owned(),
         None => {
-            lock_down(&Needs::default());
+            hands.lock_down(&Needs::default());
             place
         }
     };
@@ -194,6 +193,7 @@ fn panicking() {
 }
 
 /// A keeper of a server that does nothing for a minute, and the server's end of the channel.
+#[expect(clippy::zombie_processes, reason = "it is waited for by its number")]
 fn keeper(config: Config) -> (Keeper, Channel) {
     let (ours, theirs) = Channel::pair().unwrap();
     let child = Command::new("sleep").arg("60").spawn().unwrap();
@@ -219,14 +219,11 @@ fn keeper(config: Config) -> (Keeper, Channel) {
 impl Keeper {
     /// The signal that has ended the server; none while it lives.
     fn ended_by(&mut self, flags: Option<WaitPidFlag>) -> Option<Signal> {
-        match waitpid(self.server.as_ref().unwrap().process, flags).unwrap() {
-            WaitStatus::Signaled(_, signal, _) => {
-                self.server = None;
-                Some(signal)
-            }
-            WaitStatus::StillAlive => None,
-            other => panic!("{other:?}"),
-        }
+        let status = waitpid(self.server.as_ref().unwrap().process, flags).unwrap();
+        let (_, ended) = Ended::of(status)?;
+        self.server = None;
+        let Ended::Signal(signal) = ended else { panic!("{ended}") };
+        Some(signal)
     }
 
     fn is_well(&mut self) -> bool {
@@ -238,7 +235,7 @@ impl Keeper {
 fn a_server_that_asks_for_something_unknown_is_killed() {
     for octets in [&b"{\"Shell\":\"true\"}"[..], b"\xFF", b"\"Read", b"null"] {
         let (mut keeper, server) = keeper(Config::default_run());
-        messages::send(&server, &Ask::OwnAddresses, None).unwrap();
+        ask::send(&server, &Ask::OwnAddresses, None).unwrap();
         keeper.answer();
         assert!(keeper.is_well(), "after a question that there is");
         server.send(octets, &[]).unwrap();
@@ -264,7 +261,7 @@ fn a_server_that_is_never_ready_is_killed_and_one_that_was_is_not() {
     };
     begun(&mut keeper, START_MAX.saturating_sub(Duration::from_secs(5)));
     assert!(keeper.is_well(), "it has 5 s left");
-    messages::send(&server, &Ask::Ready, None).unwrap();
+    ask::send(&server, &Ask::Ready, None).unwrap();
     keeper.answer();
     begun(&mut keeper, START_MAX);
     assert!(keeper.is_well(), "it was ready");
@@ -282,7 +279,7 @@ fn interfaces_that_change_at_a_start_are_handed_over_once_the_server_is_ready() 
         keeper.is_well() && keeper.renewing.is_none(),
         "it isn't ready, so nobody would answer meanwhile"
     );
-    messages::send(&server, &Ask::Ready, None).unwrap();
+    ask::send(&server, &Ask::Ready, None).unwrap();
     keeper.answer();
     assert!(keeper.renewing.is_some());
     assert_eq!(keeper.ended_by(None), Some(Signal::SIGTERM));
@@ -297,10 +294,10 @@ fn an_answer_that_no_message_can_hold_is_refused_in_words() {
         let (mut keeper, server) = keeper(configuration(&place));
         // JSON takes six octets for each of these.
         fs::write(&file, "\u{1}".repeat(octets)).unwrap();
-        messages::send(&server, &Ask::State, None).unwrap();
+        ask::send(&server, &Ask::State, None).unwrap();
         keeper.answer();
         assert!(keeper.is_well());
-        let (answer, _): (Result<Answer, Fault>, _) = messages::receive(&server).unwrap();
+        let (answer, _): (Result<Answer, Fault>, _) = ask::receive(&server).unwrap();
         answer
     };
     assert!(matches!(answered(KEPT_OCTETS_MAX / 8), Ok(Answer::State(_))));

@@ -4,13 +4,11 @@
 //! what was known before stands, and the log says why, once. A disk may take long: nobody else waits for this thread.
 
 use super::{Leaps, date, is_ancient, read};
-use crate::keeper::Hands;
+use crate::hands::{FileIdentity, Hands};
 use maser_core::refclock::{Expiry, LeapFile};
 use maser_core::time::{Instant, Utc};
-use serde::{Deserialize, Serialize};
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Builder, JoinHandle};
@@ -48,18 +46,6 @@ pub enum NotTaken {
     /// It had no time.
     #[error("can't be taken while the pulse thread stands still; it is tried again in a minute")]
     Busy,
-}
-
-/// What tells one state of a file from another: device, inode, length, and the moment of its last change (of what is in it,
-/// or of who may read it).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct FileIdentity(u64, u64, u64, i64, i64);
-
-impl FileIdentity {
-    /// Of an open file.
-    pub(crate) fn of(file: &Metadata) -> Self {
-        Self(file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec())
-    }
 }
 
 /// Looks after the file of `leaps` on behalf of `clock` until `stop`, in a thread of its own.

@@ -8,7 +8,7 @@ use super::pps::{self, PpsSettings};
 use super::serial::{self, Protocol, SerialSettings};
 use super::{Report, Teller};
 use crate::config::{Config, GpsdPlace, Serial, SourceKind};
-use crate::keeper::Hands;
+use crate::hands::Hands;
 use maser_sys::counter::Counter;
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -12,7 +12,7 @@ pub mod pps;
 mod realtime;
 pub mod serial;
 
-use crate::keeper::Hands;
+use crate::hands::Hands;
 use maser_core::discipline::Observation;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -22,7 +22,7 @@ use maser_core::upstream::{Action, Association, OWN_REFERENCE_IDS_MAX, Reception
 use maser_sys::counter::Counter;
 use maser_sys::kernel_clock::{self, KernelClock};
 use own::own_reference_ids;
-pub(crate) use own::{interface_addresses, reference_id};
+pub(crate) use own::reference_id;
 use question::Question;
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::keeper::Hands;
+use crate::hands::Hands;
 use maser_core::discipline::{Observation, Pulse};
 use maser_core::time::Ticks;
 use maser_sys::counter::Counter;

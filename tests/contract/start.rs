@@ -4,8 +4,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use maser::config::{Config, PortChoice, Workers};
+use maser::hands::Hands;
 use maser::interface::Interface;
-use maser::keeper::{Handed, HandedInterface, Hands};
+use maser::keeper::{Handed, HandedInterface};
 use maser::start::{ServeError, Server};
 use maser::status::{Status, WorkerStatus};
 use maser_sys::af_xdp::{CopyChoice, Xsk, XskSetting};

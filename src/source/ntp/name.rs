@@ -3,7 +3,7 @@
 //! The system's resolver may take half a minute and can't be interrupted, so it works elsewhere, and is left behind when it
 //! takes too long or the driver is to end. Nothing is cached: whoever asks wants to know anew.
 
-use crate::keeper::found;
+use crate::hands::found;
 use crate::source::{STOP_LOOKED_AT, Teller};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

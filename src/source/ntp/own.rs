@@ -1,9 +1,8 @@
 //! What an upstream that follows us says of its reference: the ids of this machine's addresses.
 
-use crate::keeper::Hands;
+use crate::hands::Hands;
 use maser_core::upstream::OWN_REFERENCE_IDS_MAX;
 use md5::{Digest, Md5};
-use nix::ifaddrs::getifaddrs;
 use std::net::IpAddr;
 
 /// A server as others name it when they follow it (RFC 5905 §7.3): its IPv4 address, or the first octets of the MD5 of
@@ -44,20 +43,9 @@ fn ids(asked_from: IpAddr, listen: &[IpAddr], interfaces: Vec<IpAddr>) -> [[u8; 
     ids
 }
 
-/// The addresses of all interfaces; none where the kernel won't tell.
-pub(crate) fn interface_addresses() -> Vec<IpAddr> {
-    let Ok(all) = getifaddrs() else { return Vec::new() };
-    let address = |storage: nix::sys::socket::SockaddrStorage| {
-        let v4 = storage.as_sockaddr_in().map(|name| IpAddr::V4(name.ip()));
-        v4.or_else(|| storage.as_sockaddr_in6().map(|name| IpAddr::V6(name.ip())))
-    };
-    all.filter_map(|interface| interface.address.and_then(address)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
 
     fn used(asked_from: &str, listen: &[&str], interfaces: &[&str]) -> Vec<[u8; 4]> {
         let parse = |text: &&str| text.parse().unwrap();
@@ -89,11 +77,5 @@ mod tests {
         // A loopback address is ours only for who is asked over it.
         assert_eq!(used("127.0.0.1", &["127.0.0.1"], &[]), [[127, 0, 0, 1]]);
         assert_eq!(used("0.0.0.0", &["127.0.0.1", "::1"], &[]), [[0; 4]; 0]);
-    }
-
-    #[test]
-    fn this_machines_interfaces_are_found() {
-        let found = interface_addresses();
-        assert!(found.contains(&Ipv4Addr::LOCALHOST.into()), "{found:?}");
     }
 }

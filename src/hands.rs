@@ -1,14 +1,19 @@
 //! The server's way to what it may not open itself any more.
 
-use super::lock_down;
-use super::messages::{Answer, Ask, Fault, Kept, receive, send};
-use super::opener::Opener;
-use super::resolver;
-use crate::leaps::FileIdentity;
-use crate::source::ntp::interface_addresses;
+pub(crate) mod ask;
+pub(crate) mod gpsd_socket;
+mod lock_down;
+pub(crate) mod lookup;
+pub(crate) mod opener;
+
+pub use ask::{Fault, FileIdentity, Kept};
+pub use lookup::found;
+
+use ask::{Answer, Ask, receive, send};
 use maser_sys::handover::Channel;
 use maser_sys::pps::Edge;
 use maser_sys::seccomp::Needs;
+use opener::{Opener, interface_addresses};
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
@@ -36,7 +41,7 @@ impl Hands {
     }
 
     /// For a server at the other end of a keeper's channel.
-    pub(super) fn of_keeper(channel: Channel) -> Self {
+    pub(crate) fn of_keeper(channel: Channel) -> Self {
         Self(Arc::new(Mutex::new(Whose::Keepers(channel))))
     }
 
@@ -49,7 +54,7 @@ impl Hands {
     }
 
     /// Says that requests are answered.
-    pub(super) fn ready(&self) -> Result<(), Fault> {
+    pub(crate) fn ready(&self) -> Result<(), Fault> {
         self.do_or_ask(|_| Ok(None), &Ask::Ready).map(drop)
     }
 
@@ -136,12 +141,12 @@ impl Hands {
     }
 
     /// Starts to look up the name of a source's server; what is found is read from what is returned, as
-    /// [`found`](super::found) understands it.
+    /// [`found`] understands it.
     ///
     /// # Errors
     /// When it can't be started.
     pub fn resolve(&self, source: usize, host: &str, port: u16) -> io::Result<File> {
-        let found = self.descriptor(|_| Ok(resolver::in_thread(host, port)?), &Ask::Resolve(source))?;
+        let found = self.descriptor(|_| Ok(lookup::in_thread(host, port)?), &Ask::Resolve(source))?;
         Ok(found.into())
     }
 

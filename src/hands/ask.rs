@@ -1,24 +1,20 @@
-//! What the two processes say to each other: JSON over a channel, descriptors beside it.
+//! What a server asks its keeper for, and the answers: JSON over a channel, descriptors beside it.
 
-use crate::config::CONFIG_OCTETS_MAX;
-use crate::interface::InterfaceFacts;
-use crate::leaps::FileIdentity;
-use crate::state::{Document, ReadError};
 use maser_sys::handover::Channel;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::fs::Metadata;
+use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// What the server asks the keeper for. Sources are named by their places in the configuration and paths never: those of
 /// the keeper's own configuration are meant.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Ask {
+pub(crate) enum Ask {
     /// Nothing; it answers requests from now on.
     Ready,
     /// The serial line of a source.
@@ -45,7 +41,7 @@ pub(super) enum Ask {
 
 /// What the keeper answers when it could.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// It is done.
     Done,
     /// The descriptor comes along.
@@ -69,14 +65,15 @@ pub struct Kept {
     pub text: Result<Option<String>, String>,
 }
 
-impl Kept {
-    /// What was kept; none where nothing was.
-    ///
-    /// # Errors
-    /// Why it can't be used.
-    pub fn document(&self) -> Result<Option<Document>, String> {
-        let Some(text) = self.text.as_ref().map_err(String::clone)? else { return Ok(None) };
-        serde_json::from_str(text).map(Some).map_err(|error| ReadError::Broken(error).to_string())
+/// What tells one state of a file from another: device, inode, length, and the moment of its last change (of what is in it,
+/// or of who may read it).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FileIdentity(u64, u64, u64, i64, i64);
+
+impl FileIdentity {
+    /// Of an open file.
+    pub(crate) fn of(file: &Metadata) -> Self {
+        Self(file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec())
     }
 }
 
@@ -97,7 +94,7 @@ impl Fault {
 }
 
 /// What a text says may be the other process's words: no more of them.
-pub(super) fn shortened(text: &impl fmt::Display, octets_max: usize) -> String {
+pub(crate) fn shortened(text: &impl fmt::Display, octets_max: usize) -> String {
     let mut text = text.to_string();
     text.truncate(text.floor_char_boundary(octets_max));
     text
@@ -121,65 +118,18 @@ impl From<Fault> for io::Error {
     }
 }
 
-/// The first message, from the keeper: what a server starts with.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Handover {
-    /// The configuration's text as the keeper read it, so that a server started again means the same.
-    pub config: Option<String>,
-    /// Whether the status socket's descriptor comes along.
-    pub status: bool,
-    /// Two descriptors each come along.
-    pub interfaces: Vec<InterfaceFacts>,
-    /// Interfaces' names, and why the program isn't on them.
-    pub refused: Vec<(String, String)>,
-    /// Another server has answered before.
-    pub again: bool,
-    /// What the server before has left.
-    pub legacy: Option<Left>,
-}
-
-/// What a server has left, and when the keeper heard it, ns by `CLOCK_BOOTTIME`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Left {
-    pub text: String,
-    pub at_ns: i64,
-}
-
-/// Longer than a configuration, every octet of it escaped, and all facts can be.
-const HANDOVER_OCTETS_MAX: u64 = 8 * CONFIG_OCTETS_MAX as u64;
-
-impl Handover {
-    /// Sends it, in a file without a name: it may be longer than a message.
-    pub(super) fn send(&self, to: &Channel, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut file = File::from(memfd_create(c"maser", MFdFlags::MFD_CLOEXEC)?);
-        file.write_all(&serde_json::to_vec(self)?)?;
-        file.rewind()?;
-        to.send(b"handover", &[&[file.as_fd()], descriptors].concat())
-    }
-
-    /// Waits for it and what comes with it.
-    pub(super) fn receive(from: &Channel) -> io::Result<(Self, impl Iterator<Item = OwnedFd> + use<>)> {
-        let (_, descriptors) = from.receive()?;
-        let mut descriptors = descriptors.into_iter();
-        let file = File::from(descriptors.next().ok_or(io::ErrorKind::InvalidData)?);
-        let mut octets = Vec::new();
-        file.take(HANDOVER_OCTETS_MAX).read_to_end(&mut octets)?;
-        Ok((serde_json::from_slice(&octets)?, descriptors))
-    }
-}
-
 /// Sends a message and what comes with it.
-pub(super) fn send(to: &Channel, message: &impl Serialize, with: Option<BorrowedFd<'_>>) -> io::Result<()> {
+pub(crate) fn send(to: &Channel, message: &impl Serialize, with: Option<BorrowedFd<'_>>) -> io::Result<()> {
     to.send(&serde_json::to_vec(message)?, with.as_slice())
 }
 
 /// Waits for a question. Nothing comes with one.
-pub(super) fn receive_ask(from: &Channel) -> io::Result<Ask> {
+pub(crate) fn receive_ask(from: &Channel) -> io::Result<Ask> {
     read(&from.receive_octets()?)
 }
 
 /// Waits for a message and what comes with it.
-pub(super) fn receive<M: DeserializeOwned>(from: &Channel) -> io::Result<(M, Option<OwnedFd>)> {
+pub(crate) fn receive<M: DeserializeOwned>(from: &Channel) -> io::Result<(M, Option<OwnedFd>)> {
     let (octets, descriptors) = from.receive()?;
     Ok((read(&octets)?, descriptors.into_iter().next()))
 }

@@ -1,42 +1,43 @@
 //! What opens by name or takes privileges: the keeper does it for its server, a server without one for itself.
 
-use super::messages::{Fault, Kept};
-use crate::leaps::FileIdentity;
-use crate::source::gpsd::OwnSocket;
+use super::ask::{Fault, FileIdentity, Kept};
+use super::gpsd_socket::OwnSocket;
 use crate::state::{Document, StateDirectory, StateError};
 use crate::status::Surroundings;
 use maser_sys::pps::{self, Edge};
 use maser_sys::serial;
+use nix::ifaddrs::getifaddrs;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// A document takes 2 kB; the server's text isn't believed to be one.
-pub(super) const DOCUMENT_OCTETS_MAX: usize = 8 << 10;
+pub(crate) const DOCUMENT_OCTETS_MAX: usize = 8 << 10;
 /// The file may be in another hand's layout.
-pub(super) const KEPT_OCTETS_MAX: usize = 16 << 10;
+pub(crate) const KEPT_OCTETS_MAX: usize = 16 << 10;
 
 /// Opens, and keeps what outlives a server: the sockets that gpsd has connected to, the lock on the state.
 #[derive(Debug, Default)]
-pub(super) struct Opener {
+pub(crate) struct Opener {
     sockets: BTreeMap<usize, OwnSocket>,
     state: Option<StateDirectory>,
 }
 
 impl Opener {
-    pub(super) fn line(path: &Path) -> Result<OwnedFd, Fault> {
+    pub(crate) fn line(path: &Path) -> Result<OwnedFd, Fault> {
         serial::open_file(path).map(OwnedFd::from).map_err(Fault::new)
     }
 
-    pub(super) fn pps(path: &Path, edge: Edge) -> Result<OwnedFd, Fault> {
+    pub(crate) fn pps(path: &Path, edge: Edge) -> Result<OwnedFd, Fault> {
         pps::open_file(path, edge).map(OwnedFd::from).map_err(Fault::new)
     }
 
     /// The socket as it is, or a new one where there is none or somebody removed its file.
-    pub(super) fn gpsd(&mut self, source: usize, path: &Path) -> Result<OwnedFd, Fault> {
+    pub(crate) fn gpsd(&mut self, source: usize, path: &Path) -> Result<OwnedFd, Fault> {
         if !self.is_gpsd_current(source) {
             self.sockets.remove(&source);
             self.sockets.insert(source, OwnSocket::bind(path).map_err(Fault::new)?);
@@ -45,12 +46,12 @@ impl Opener {
         Ok(socket.descriptor()?)
     }
 
-    pub(super) fn is_gpsd_current(&self, source: usize) -> bool {
+    pub(crate) fn is_gpsd_current(&self, source: usize) -> bool {
         self.sockets.get(&source).is_some_and(OwnSocket::is_current)
     }
 
     /// Takes the directory, at the first call, and gives what is kept there.
-    pub(super) fn state(&mut self, named: Option<&Path>) -> Result<Kept, Fault> {
+    pub(crate) fn state(&mut self, named: Option<&Path>) -> Result<Kept, Fault> {
         if self.state.is_none() {
             let path = named.map(Path::to_owned).or_else(|| Surroundings::of_process().state());
             let directory = path.ok_or(StateError::NoPlace).and_then(|path| StateDirectory::open(&path));
@@ -65,7 +66,7 @@ impl Opener {
     }
 
     /// Puts `text` in the place of what was kept, if it is a document that can be right.
-    pub(super) fn save(&self, text: &str) -> Result<(), Fault> {
+    pub(crate) fn save(&self, text: &str) -> Result<(), Fault> {
         if text.len() > DOCUMENT_OCTETS_MAX {
             return Err(Fault::new("too long to be the clock's state"));
         }
@@ -75,7 +76,7 @@ impl Opener {
         Ok(directory.write(&document)?)
     }
 
-    pub(super) fn leap_file(path: &Path) -> io::Result<(File, FileIdentity)> {
+    pub(crate) fn leap_file(path: &Path) -> io::Result<(File, FileIdentity)> {
         // Non-blocking: on a FIFO, opening could wait for ever.
         let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)?;
         let identity = FileIdentity::of(&file.metadata()?);
@@ -84,3 +85,25 @@ impl Opener {
 }
 
 const NONBLOCK: i32 = nix::fcntl::OFlag::O_NONBLOCK.bits();
+
+/// The addresses of all interfaces; none where the kernel won't tell.
+pub(crate) fn interface_addresses() -> Vec<IpAddr> {
+    let Ok(all) = getifaddrs() else { return Vec::new() };
+    let address = |storage: nix::sys::socket::SockaddrStorage| {
+        let v4 = storage.as_sockaddr_in().map(|name| IpAddr::V4(name.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|name| IpAddr::V6(name.ip())))
+    };
+    all.filter_map(|interface| interface.address.and_then(address)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn this_machines_interfaces_are_found() {
+        let found = interface_addresses();
+        assert!(found.contains(&Ipv4Addr::LOCALHOST.into()), "{found:?}");
+    }
+}

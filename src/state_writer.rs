@@ -1,10 +1,10 @@
 //! Who writes the state: a thread of its own, since a disk may take long.
 
-use super::Document;
-use super::legacy::Legacy;
 use crate::config::Config;
-use crate::keeper::{Fault, Hands, Kept};
+use crate::hands::{Fault, Hands, Kept};
 use crate::pulse::disciplined::{Disciplined, ToLeave};
+use crate::state::legacy::Legacy;
+use crate::state::{Document, ReadError};
 use maser_core::discipline::Saved;
 use maser_core::time::{Instant, Span, Ticks, Utc};
 use maser_sys::counter::Counter;
@@ -29,7 +29,7 @@ const WRITTEN_EVERY: Span = Span::from_seconds(3_600);
 
 /// Keeps what is worth it, if there is a place.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct StateWriter {
     counter: Counter,
     /// The file, if there is a place for it.
     file: Option<PathBuf>,
@@ -40,7 +40,7 @@ pub struct Keeper {
     has_left_nothing: bool,
 }
 
-impl Keeper {
+impl StateWriter {
     /// Takes the directory, and gives what the server before has left, else what was kept there, as far as it holds for
     /// `counter`. A server that has no place runs all the same.
     #[must_use]
@@ -55,7 +55,7 @@ impl Keeper {
         let left = left.and_then(|left| left.saved(&counter, machine_time()).ok());
         let saved = left.or_else(|| kept.as_ref().and_then(|kept| read(kept, &counter)));
         let file = kept.map(|kept| kept.file);
-        let keeper = Self {
+        let writer = Self {
             counter,
             file,
             hands: hands.clone(),
@@ -64,7 +64,7 @@ impl Keeper {
             left: None,
             has_left_nothing: false,
         };
-        (keeper, saved)
+        (writer, saved)
     }
 
     /// Keeps until `stop`, and once more then.
@@ -142,10 +142,16 @@ fn machine_time() -> Instant<Utc> {
     Instant::from_unix_nanos(kernel_clock::read(KernelClock::Realtime))
 }
 
+/// What was kept; none where nothing was; or why it can't be used.
+fn document(kept: &Kept) -> Result<Option<Document>, String> {
+    let Some(text) = kept.text.as_ref().map_err(String::clone)? else { return Ok(None) };
+    serde_json::from_str(text).map(Some).map_err(|error| ReadError::Broken(error).to_string())
+}
+
 /// What was kept, as far as it holds; why not is told.
 fn read(kept: &Kept, counter: &Counter) -> Option<Saved> {
     let file = &kept.file;
-    let document = match kept.document() {
+    let document = match document(kept) {
         Ok(document) => document?,
         Err(error) => {
             warn!("{}: {error}; the clock begins without", file.display());

@@ -1,0 +1,57 @@
+//! What a server starts with: the first message, from the keeper.
+
+use crate::config::CONFIG_OCTETS_MAX;
+use crate::interface::InterfaceFacts;
+use maser_sys::handover::Channel;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The first message, from the keeper: what a server starts with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Handover {
+    /// The configuration's text as the keeper read it, so that a server started again means the same.
+    pub config: Option<String>,
+    /// Whether the status socket's descriptor comes along.
+    pub status: bool,
+    /// Two descriptors each come along.
+    pub interfaces: Vec<InterfaceFacts>,
+    /// Interfaces' names, and why the program isn't on them.
+    pub refused: Vec<(String, String)>,
+    /// Another server has answered before.
+    pub again: bool,
+    /// What the server before has left.
+    pub legacy: Option<Left>,
+}
+
+/// What a server has left, and when the keeper heard it, ns by `CLOCK_BOOTTIME`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Left {
+    pub text: String,
+    pub at_ns: i64,
+}
+
+/// Longer than a configuration, every octet of it escaped, and all facts can be.
+const HANDOVER_OCTETS_MAX: u64 = 8 * CONFIG_OCTETS_MAX as u64;
+
+impl Handover {
+    /// Sends it, in a file without a name: it may be longer than a message.
+    pub(super) fn send(&self, to: &Channel, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut file = File::from(memfd_create(c"maser", MFdFlags::MFD_CLOEXEC)?);
+        file.write_all(&serde_json::to_vec(self)?)?;
+        file.rewind()?;
+        to.send(b"handover", &[&[file.as_fd()], descriptors].concat())
+    }
+
+    /// Waits for it and what comes with it.
+    pub(super) fn receive(from: &Channel) -> io::Result<(Self, impl Iterator<Item = OwnedFd> + use<>)> {
+        let (_, descriptors) = from.receive()?;
+        let mut descriptors = descriptors.into_iter();
+        let file = File::from(descriptors.next().ok_or(io::ErrorKind::InvalidData)?);
+        let mut octets = Vec::new();
+        file.take(HANDOVER_OCTETS_MAX).read_to_end(&mut octets)?;
+        Ok((serde_json::from_slice(&octets)?, descriptors))
+    }
+}
