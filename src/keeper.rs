@@ -10,7 +10,6 @@
 //! keeper that is killed takes its server along.
 
 mod broker;
-pub mod handed;
 mod handover;
 mod interfaces;
 mod process;
@@ -20,8 +19,6 @@ mod restarts;
 mod serving;
 #[cfg(test)]
 mod tests;
-
-pub use handed::{Handed, HandedInterface};
 
 use crate::cli::ServeArguments;
 use crate::config::Config;

@@ -3,13 +3,15 @@
 //! All that can fail is tried before `ready` is said, and says what to do about it.
 
 mod deal;
+mod handed;
 mod queues;
 mod sockets;
 mod workers;
 
+pub use handed::{Handed, HandedInterface};
+
 use crate::config::{Config, GpsdPlace, Idle, SourceKind, Stratum, WorkersError};
 use crate::hands::Hands;
-use crate::keeper::Handed;
 use crate::leaps::{self, Leaps, LeapsError};
 use crate::port::ladder::{self, LadderError, Rung};
 use crate::pulse::disciplined::Disciplined;

@@ -1,12 +1,11 @@
 //! The server's process: takes what the keeper hands over, serves, drains and ends.
 
-use super::handed::{Handed, HandedInterface};
 use super::handover::{Handover, Left};
 use super::{start_log, terminal_width};
 use crate::cli::ServeArguments;
 use crate::hands::Hands;
 use crate::hands::ask::shortened;
-use crate::start::Server;
+use crate::start::{Handed, HandedInterface, Server};
 use crate::state::legacy::Legacy;
 use crate::status::{self, Page, StatusServer};
 use maser_sys::handover::Channel;

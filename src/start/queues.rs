@@ -1,11 +1,11 @@
 //! The queues of the interfaces that were handed over: who owns which, their AF_XDP sockets, and what becomes of an
 //! interface that can't have them.
 
+use super::HandedInterface;
 use super::deal::{self, Hand};
 use super::{ServeError, system};
 use crate::config::{PortChoice, Server};
 use crate::interface::InterfaceFacts;
-use crate::keeper::HandedInterface;
 use crate::port::ladder::InterfaceFooting;
 use crate::report::{InterfaceView, QueueView};
 use core_affinity::CoreId;

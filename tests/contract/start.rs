@@ -6,8 +6,8 @@ use std::time::Duration;
 use maser::config::{Config, PortChoice, Workers};
 use maser::hands::Hands;
 use maser::interface::Interface;
-use maser::keeper::{Handed, HandedInterface};
-use maser::start::{ServeError, Server};
+
+use maser::start::{Handed, HandedInterface, ServeError, Server};
 use maser::status::{Status, WorkerStatus};
 use maser_sys::af_xdp::{CopyChoice, Xsk, XskSetting};
 use maser_sys::netlink;
