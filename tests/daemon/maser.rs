@@ -22,7 +22,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_maser");
 /// A busy machine takes its time to start a process, all the more under strace.
 pub(crate) const READY_LIMIT: Duration = Duration::from_secs(15);
 /// A server that has been told to stop, or can't start, is gone by then.
-pub(crate) const END_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const END_LIMIT: Duration = Duration::from_secs(5);
 /// For a reply over loopback on a busy machine.
 const REPLY_LIMIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
