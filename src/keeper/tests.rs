@@ -63,6 +63,8 @@ fn kept(place: &Path, mark: &str) -> bool {
         let with = descriptor.as_ref().map(std::os::fd::AsFd::as_fd);
         ask::send(&ours, &answer, with).unwrap();
     }
+    // With it what is kept gets to the disk.
+    drop(broker);
     child.wait().unwrap().success()
 }
 
