@@ -329,5 +329,5 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
 
 fn outgoing(index: usize, length: usize) -> Outgoing {
     let narrow = |value: usize| u16::try_from(value).unwrap_or(u16::MAX);
-    Outgoing { index: narrow(index), length: narrow(length) }
+    Outgoing { index: narrow(index), length: narrow(length), departure: None }
 }

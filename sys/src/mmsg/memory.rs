@@ -180,7 +180,7 @@ mod tests {
                 slot.payload[0] = 10;
             }
             for (position, index) in [2, 0].into_iter().enumerate() {
-                let reply = Outgoing { index, length: 4 };
+                let reply = Outgoing { index, length: 4, departure: None };
                 replies.prepare(position, reply, &mut requests, index == 0, &mut |_, octets| octets[3] = 7);
             }
             requests.datagram(0).1.payload[1] = 20;

@@ -182,7 +182,7 @@ pub(crate) fn answer(port: &mut XskPort, count: usize, mut wanted: impl FnMut(u6
         if wanted(number(frame)) {
             turn(frame);
             let length = frame.len().try_into().unwrap();
-            replies.push(Outgoing { index: index.try_into().unwrap(), length });
+            replies.push(Outgoing { index: index.try_into().unwrap(), length, departure: None });
         }
     }
     port.send(&replies, |_, frame| frame[STAMP_AT] = 0x55).unwrap()

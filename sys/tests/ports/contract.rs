@@ -51,7 +51,9 @@ fn replies_leave_from_the_asked_address<P: Port>() {
         let arrival = port.datagram(0).0;
         let peer = Peer { source: client.local_addr().unwrap(), destination: server, unicast: true };
         assert_eq!((arrival.carried, arrival.socket), (Carried::Datagram(peer), socket));
-        let stamped = port.send(&[Outgoing { index: 0, length: 11 }], |_, octets| octets[0] = b'W').unwrap();
+        let stamped = port
+            .send(&[Outgoing { index: 0, length: 11, departure: None }], |_, octets| octets[0] = b'W')
+            .unwrap();
         assert_eq!(stamped, Sent { sent: 1, ..Sent::default() });
         let mut answer = [0; 64];
         assert_eq!(client.recv_from(&mut answer).unwrap(), (11, server));
@@ -309,7 +311,7 @@ fn answering_allocates_nothing<P: Port>() {
                 replies.clear();
                 for index in 0..count {
                     let length = port.datagram(index).1.len().try_into().unwrap();
-                    replies.push(Outgoing { index: index.try_into().unwrap(), length });
+                    replies.push(Outgoing { index: index.try_into().unwrap(), length, departure: None });
                 }
                 answered += port.send(&replies, |_, octets| octets.fill(2)).unwrap().sent;
             }

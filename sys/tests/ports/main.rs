@@ -107,7 +107,7 @@ pub(crate) fn all_of(count: usize, port: &mut impl Port) -> Vec<Outgoing> {
     (0..count)
         .map(|index| {
             let length = port.datagram(index).1.len();
-            Outgoing { index: index.try_into().unwrap(), length: length.try_into().unwrap() }
+            Outgoing { index: index.try_into().unwrap(), length: length.try_into().unwrap(), departure: None }
         })
         .collect()
 }

@@ -166,7 +166,7 @@ fn a_reply_that_the_ring_could_not_take_never_leaves() {
         let (mut port, client) = asked::<UringPort>(2);
         // A submission is refused; a receive that waits for something is not, and takes what is queued along.
         refuse_where(libc::SYS_io_uring_enter, Some((2, 0)), libc::EAGAIN);
-        let replies = [0, 1].map(|index| Outgoing { index, length: 48 });
+        let replies = [0, 1].map(|index| Outgoing { index, length: 48, departure: None });
         assert_eq!(port.send(&replies, |_, _| {}).unwrap(), Sent::default());
         port.receive(Wait::Until(SHORT)).unwrap();
         client.set_read_timeout(Some(SHORT)).unwrap();
