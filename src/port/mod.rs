@@ -71,6 +71,9 @@ macro_rules! port {
             ) -> io::Result<Sent> {
                 self.send(replies, stamp)
             }
+            fn departures(&mut self, told: impl FnMut(Departed)) -> io::Result<()> {
+                self.departures(told)
+            }
             $($own)?
         }
     };

@@ -26,7 +26,7 @@ pub(crate) const LISTENER: u16 = 3;
 pub(crate) const FRAMES: u32 = 256;
 
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// The first of many clients.
 pub(crate) const CLIENT_RANGE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];

@@ -19,7 +19,7 @@ pub(crate) fn refuse(call: libc::c_long, errno: i32) {
 }
 
 /// Has the kernel answer `call` with an error in this thread, if an argument has a value.
-fn refuse_where(call: libc::c_long, argument: Option<(u32, u32)>, errno: i32) {
+pub(crate) fn refuse_where(call: libc::c_long, argument: Option<(u32, u32)>, errno: i32) {
     use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter, sock_fprog};
     let instruction =
         |code: u32, jt: u8, jf: u8, k: u32| sock_filter { code: code.try_into().unwrap(), jt, jf, k };
