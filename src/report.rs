@@ -12,7 +12,7 @@ use crate::pulse::{Pulse, PulseState};
 use crate::state::{counter_name, hertz};
 use crate::status::{
     ClockStatus, Counters, InterfaceStatus, LeapStatus, PortStatus, Residence, SourceStatus, State, Status,
-    Tracking, WorkerStatus,
+    Tracking, TransmitStatus, WorkerStatus,
 };
 use maser_core::refclock::Standing;
 use maser_core::snapshot::Snapshot;
@@ -118,7 +118,7 @@ impl View {
             tracking,
             ports: self.ports(),
             interfaces: self.interfaces(),
-            workers: self.workers.iter().map(worker).collect(),
+            workers: self.workers.iter().map(|view| self.worker(view)).collect(),
         }
     }
 
@@ -173,6 +173,28 @@ impl View {
         self.interfaces.iter().map(|view| view.status(rung)).chain(refused).collect()
     }
 
+    fn worker(&self, view: &WorkerView) -> WorkerStatus {
+        let named = |(name, count): (&str, u64)| (name.to_owned(), count);
+        let buckets: Vec<(u64, u64)> = view.counts.residence().collect();
+        let lateness = view.counts.lateness();
+        let seconds = |nanos: i64| Span::from_nanos(nanos).as_seconds_f64();
+        WorkerStatus {
+            core: view.pinned.then_some(view.core),
+            port: view.port.clone(),
+            queues: view.queues.clone(),
+            frames_missing: view.counts.frames_missing(),
+            answers: view.counts.answers().map(named).collect::<Counters>(),
+            drops: view.counts.drops().map(named).collect(),
+            events: view.counts.events_by_name().map(named).collect(),
+            residence: Residence::from_buckets(&buckets),
+            transmit: TransmitStatus {
+                corrected: self.config.server.transmit_correction,
+                lateness_s: lateness.map(|lateness| seconds(lateness.median_ns.into())),
+                spread_s: lateness.map(|lateness| seconds(lateness.spread_ns.into())),
+            },
+        }
+    }
+
     fn ports(&self) -> Vec<PortStatus> {
         let port = |address: &std::net::SocketAddr| PortStatus {
             listen: address.to_string(),
@@ -180,21 +202,6 @@ impl View {
             why: self.footing.why.clone(),
         };
         self.config.server.listen.iter().map(port).collect()
-    }
-}
-
-fn worker(view: &WorkerView) -> WorkerStatus {
-    let named = |(name, count): (&str, u64)| (name.to_owned(), count);
-    let buckets: Vec<(u64, u64)> = view.counts.residence().collect();
-    WorkerStatus {
-        core: view.pinned.then_some(view.core),
-        port: view.port.clone(),
-        queues: view.queues.clone(),
-        frames_missing: view.counts.frames_missing(),
-        answers: view.counts.answers().map(named).collect::<Counters>(),
-        drops: view.counts.drops().map(named).collect(),
-        events: view.counts.events_by_name().map(named).collect(),
-        residence: Residence::from_buckets(&buckets),
     }
 }
 
