@@ -15,7 +15,7 @@ build: ## build the release binary, installing what the build needs
 	@tests/setup build
 	cargo build --release --locked
 
-test: ## run every test (under 25 minutes cold; needs root for the network namespaces)
+test: ## run every test (25 minutes, under 60 cold; needs root for the network namespaces)
 	@tests/run all
 
 test-vm: ## boot a VM with real timing devices and run tests in it (about 4 minutes; the first time also setup)
