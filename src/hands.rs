@@ -2,7 +2,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod gpsd_socket;
-mod kept_state;
+pub(crate) mod kept_state;
 mod lock_down;
 pub(crate) mod lookup;
 pub(crate) mod opener;

@@ -2,7 +2,6 @@
 //! disk hangs, servers are started again all the same.
 
 use super::ask::{Fault, Kept};
-use super::opener::KEPT_OCTETS_MAX;
 use crate::state::{Document, StateDirectory};
 use std::io;
 use std::path::PathBuf;
@@ -10,6 +9,9 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::Duration;
 use tracing::warn;
+
+/// The file may be in another hand's layout.
+pub(crate) const KEPT_OCTETS_MAX: usize = 16 << 10;
 
 /// At the end the disk has so long.
 const LAST_WRITE_MAX: Duration = Duration::from_secs(3);

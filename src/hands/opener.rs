@@ -18,8 +18,6 @@ use std::path::Path;
 
 /// A document takes 2 kB; the server's text isn't believed to be one.
 pub(crate) const DOCUMENT_OCTETS_MAX: usize = 8 << 10;
-/// The file may be in another hand's layout.
-pub(crate) const KEPT_OCTETS_MAX: usize = 16 << 10;
 
 /// Opens, and keeps what outlives a server: the sockets that gpsd has connected to, the lock on the state.
 #[derive(Debug, Default)]

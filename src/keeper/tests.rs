@@ -7,7 +7,7 @@ use super::{Keeper, now};
 use crate::config::{self, Config};
 use crate::hands::Hands;
 use crate::hands::ask::{self, Answer, Ask, Fault};
-use crate::hands::opener::KEPT_OCTETS_MAX;
+use crate::hands::kept_state::KEPT_OCTETS_MAX;
 use crate::state::StateDirectory;
 use maser_sys::handover::Channel;
 use maser_sys::seccomp::Needs;

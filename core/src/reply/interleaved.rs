@@ -21,6 +21,7 @@
 //! pair is gone is answered in basic mode, and interleaves again from its next request on.
 
 use super::{Reply, transmit_after};
+use crate::hash::{halves, mix};
 use crate::time::NtpTimestamp;
 use crate::wire::{Request, RequestMode, Version};
 use core::net::IpAddr;
@@ -235,22 +236,9 @@ impl<M: AsRef<[Set]> + AsMut<[Set]>> Pairs<M> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "each half is what is meant")]
-const fn halves(address: u128) -> (u64, u64) {
-    ((address >> 64) as u64, address as u64)
-}
-
 /// A hash brought to 0 up to `count`, excluded.
 const fn share_of(hash: u64, count: u64) -> u64 {
     ((hash as u128 * count as u128) >> 64) as u64
-}
-
-/// Steele, Lea and Flood's SplitMix64 finaliser: one to one, every bit of its outcome hangs on every bit given.
-#[inline]
-const fn mix(bits: u64) -> u64 {
-    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    bits ^ (bits >> 31)
 }
 
 #[cfg(test)]
