@@ -14,6 +14,14 @@
 mod bench;
 #[path = "vm/devices.rs"]
 mod devices;
+#[path = "vm/double.rs"]
+mod double;
+#[path = "vm/doubles.rs"]
+mod doubles;
+#[path = "vm/faults.rs"]
+mod faults;
+#[path = "vm/gpsd.rs"]
+mod gpsd;
 #[path = "daemon/maser.rs"]
 #[allow(dead_code, reason = "a part of it is used here")]
 mod maser;
@@ -46,9 +54,18 @@ fn is_counted_or_skip(name: &str) -> bool {
     was_told_or_skip(name, "maser.boot=counted", "it takes the VM's boot `counted`; `make test-vm` boots it")
 }
 
-fn was_told_or_skip(name: &str, beginning: &str, reason: &str) -> bool {
+/// Whether this is the boot with the newer kernel.
+fn is_new() -> bool {
+    was_told("maser.boot=new")
+}
+
+fn was_told(beginning: &str) -> bool {
     let told = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let was_told = told.split_whitespace().any(|word| word.starts_with(beginning));
+    told.split_whitespace().any(|word| word.starts_with(beginning))
+}
+
+fn was_told_or_skip(name: &str, beginning: &str, reason: &str) -> bool {
+    let was_told = was_told(beginning);
     if !was_told {
         peers::skip(name, reason);
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::maser::{Client, READY_LIMIT, Server, Setting, within};
 use crate::peers::host::ip;
-use crate::{is_vm_or_skip, measured, stop};
+use crate::{is_new, is_vm_or_skip, measured, stop};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -90,6 +90,15 @@ fn answered_over_af_xdp(status: &Value) -> u64 {
     counts.map(|count| count.as_u64().unwrap()).sum()
 }
 
+/// Of all workers.
+fn event(status: &Value, name: &str) -> u64 {
+    let workers = status["workers"].as_array().unwrap();
+    workers
+        .iter()
+        .map(|worker| worker["events"][name].as_u64().unwrap_or_else(|| panic!("no {name}: {worker}")))
+        .sum()
+}
+
 fn serves(server_driver: &str, client_driver: &str) {
     let wire = Wire::new(server_driver, client_driver);
     let arguments = ["--port", "af-xdp", "--interface", &wire.server];
@@ -104,11 +113,14 @@ fn serves(server_driver: &str, client_driver: &str) {
     let status = server.status();
     let interface = &status["interfaces"][0];
     measured(&format!(
-        "{server_driver}: {} program, {} frames, {} stamps, {} queues; {REQUESTS} requests, {lost} without an answer",
+        "{server_driver}: {} program, {} frames, {} stamps, {} queues; {REQUESTS} requests, {lost} without an answer, {} told \
+         when they left of {} asked about",
         interface["mode"],
         interface["frames"],
         interface["stamps"],
-        interface["queues"].as_array().unwrap().len()
+        interface["queues"].as_array().unwrap().len(),
+        event(&status, "departures-told"),
+        event(&status, "departures-asked"),
     ));
     assert_eq!(
         (&interface["driver"], &interface["rung"]),
@@ -116,6 +128,15 @@ fn serves(server_driver: &str, client_driver: &str) {
         "{interface}"
     );
     assert_eq!(interface["mode"], "native", "{interface}");
+    // The kernel of the other boots has none for these.
+    let frames = if is_new() { "zero-copy" } else { "copy" };
+    assert_eq!(interface["frames"], frames, "{interface}");
+    let shown = server.ask_status(&[]);
+    assert!(
+        shown.output.lines().any(|line| line.contains("af-xdp") && line.contains(frames)),
+        "{}",
+        shown.output
+    );
     assert_eq!(lost, 0, "{status}");
     let over_af_xdp = answered_over_af_xdp(&status) - answered_over_af_xdp(&before);
     assert!(over_af_xdp >= REQUESTS, "{over_af_xdp} of {REQUESTS}: {status}");

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,8 +14,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use maser_sys::kernel_clock::{KernelClock, read};
+use maser_sys::pps::{Edge, PpsDevice};
 
-use crate::messages::burst;
+use crate::messages::{burst, nav_pvt};
 use crate::peers::host::run;
 use crate::pulses::Pulser;
 
@@ -57,8 +59,21 @@ impl Truth {
         self.unix_ns + since + since * self.ppm / 1_000_000
     }
 
+    /// The raw clock when the next second begins.
+    pub(crate) fn next_second_raw_ns(&self) -> i64 {
+        let second_ns = (self.now().div_euclid(SECOND_NS) + 1) * SECOND_NS;
+        self.raw_ns + (second_ns - self.unix_ns) * 1_000_000 / (1_000_000 + self.ppm)
+    }
+
     pub(crate) fn now(&self) -> i64 {
         self.at(read(KernelClock::MonotonicRaw))
+    }
+
+    /// Waits for a moment that needn't be met to the microsecond: what is spun is paid for by the emulator.
+    fn sleep_until(&self, unix_ns: i64) {
+        if let Ok(sleep_ns) = u64::try_from(unix_ns - self.now()) {
+            thread::sleep(Duration::from_nanos(sleep_ns));
+        }
     }
 
     /// Waits for a moment, and returns how late it is then.
@@ -83,6 +98,8 @@ pub(crate) struct Faults {
     pub(crate) speechless: AtomicBool,
     /// Two pulses a second.
     pub(crate) double: AtomicBool,
+    /// UBX instead of NMEA.
+    pub(crate) binary: AtomicBool,
     /// Sentences name a second that is so far off.
     pub(crate) wrong_s: AtomicI64,
 }
@@ -134,6 +151,41 @@ impl Drop for Receiver {
     }
 }
 
+/// A plain reader of the pulses beside the server's: what the kernel's stamps of them are worth, whoever reads them.
+pub(crate) struct Reader {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<i64>>,
+}
+
+impl Reader {
+    pub(crate) fn start(device: &Path, truth: Truth) -> Self {
+        let mut device = PpsDevice::open(device, Edge::Assert).unwrap();
+        let stop = Arc::<AtomicBool>::default();
+        let stopped = stop.clone();
+        let thread = thread::spawn(move || {
+            let mut late_ns = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                let Some(event) = device.fetch(Duration::from_millis(200)).unwrap() else { continue };
+                let before = read(KernelClock::MonotonicRaw);
+                let age_ns = read(KernelClock::Realtime) - event.realtime_ns;
+                let raw_ns = before.midpoint(read(KernelClock::MonotonicRaw)) - age_ns;
+                // After the nearest second.
+                late_ns.push((truth.at(raw_ns) + SECOND_NS / 2).rem_euclid(SECOND_NS) - SECOND_NS / 2);
+            }
+            late_ns
+        });
+        Self { stop, thread }
+    }
+
+    /// How late pulses were by their stamps, sorted.
+    pub(crate) fn late_ns(self) -> Vec<i64> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut late_ns = self.thread.join().unwrap();
+        late_ns.sort_unstable();
+        late_ns
+    }
+}
+
 /// Nothing else runs where this thread wants to.
 fn go_first() {
     let own = fs::read_link("/proc/thread-self").unwrap();
@@ -153,14 +205,15 @@ fn tick(truth: &Truth, faults: &Faults, late_ns: &Mutex<Vec<i64>>, stop: &Atomic
             pulser.pulse();
             late_ns.lock().unwrap().push(late);
         }
-        truth.wait_until(begins_ns + SENTENCE_DELAY_NS);
+        truth.sleep_until(begins_ns + SENTENCE_DELAY_NS);
         if !is(&faults.speechless) {
             let named = second + faults.wrong_s.load(Ordering::Relaxed);
             // The emulated UART has a baud rate and takes no time: octets come when they would have passed a wire.
             let mut passed_ns = begins_ns + SENTENCE_DELAY_NS;
-            for chunk in burst(named).as_bytes().chunks(CHUNK_OCTETS) {
+            let said = if is(&faults.binary) { nav_pvt(named) } else { burst(named).into_bytes() };
+            for chunk in said.chunks(CHUNK_OCTETS) {
                 passed_ns += OCTET_NS * i64::try_from(chunk.len()).unwrap();
-                truth.wait_until(passed_ns);
+                truth.sleep_until(passed_ns);
                 line.write_all(chunk).unwrap();
             }
         }
