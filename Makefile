@@ -1,12 +1,12 @@
 # Two commands do everything: `make run` serves, `make test` tests. The rest is for people who work on maser.
 .DEFAULT_GOAL := help
-.PHONY: help run build test accept bench fmt clippy fuzz loom miri clean
+.PHONY: help run build test test-vm accept bench fmt clippy fuzz loom miri clean
 
 # Short of criterion's usual times, so that all the figures fit into ten minutes.
 STAGES := --warm-up-time 1 --measurement-time 2
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## serve this machine's clock on port 11123 of the loopback addresses, with a live screen
 	target/release/maser serve --screen
@@ -15,8 +15,11 @@ build: ## build the release binary, installing what the build needs
 	@tests/setup build
 	cargo build --release --locked
 
-test: ## run every test (under 25 minutes cold; needs root for the network namespaces)
+test: ## run every test (25 minutes, under 60 cold; needs root for the network namespaces)
 	@tests/run all
+
+test-vm: ## boot a VM with real timing devices and run tests in it (about 4 minutes; the first time also setup)
+	@tests/run setup vm
 
 accept: ## the full-length runs: the quick start measured, system calls a packet, benchmarks, fuzzing for 10 minutes a target
 	@tests/run accept

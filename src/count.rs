@@ -4,6 +4,7 @@
 //! are padded apart, and readers see each counter whole, though not all of them at one instant.
 
 use crossbeam_utils::CachePadded;
+use maser_core::reply::Lateness;
 use maser_core::time::StampFault;
 use maser_core::wire::DropReason;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,11 +49,21 @@ pub enum Event {
     StampMoved,
     /// A request was answered whose address another worker had answered last.
     SplitClient,
+    /// A reply in interleaved mode was handed to the kernel.
+    Interleaved,
+    /// A pair of an interleaving client's timestamps made room, or found none, before it was asked for.
+    PairEvicted,
+    /// A port was asked when a reply leaves.
+    DepartureAsked,
+    /// A port told when a reply left.
+    DepartureTold,
+    /// What a port told can't be, or was told too late.
+    DepartureImplausible,
 }
 
 impl Event {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::Answered,
         Self::AnsweredUnsynchronised,
         Self::ReceiveFailed,
@@ -71,6 +82,11 @@ impl Event {
         Self::StampUnknownClock,
         Self::StampMoved,
         Self::SplitClient,
+        Self::Interleaved,
+        Self::PairEvicted,
+        Self::DepartureAsked,
+        Self::DepartureTold,
+        Self::DepartureImplausible,
     ];
 
     const fn is_answer(self) -> bool {
@@ -99,6 +115,11 @@ impl Event {
             Self::StampUnknownClock => "stamp-unknown-clock",
             Self::StampMoved => "stamp-moved",
             Self::SplitClient => "split-clients",
+            Self::Interleaved => "interleaved",
+            Self::PairEvicted => "pairs-evicted",
+            Self::DepartureAsked => "departures-asked",
+            Self::DepartureTold => "departures-told",
+            Self::DepartureImplausible => "departures-implausible",
         }
     }
 }
@@ -130,7 +151,12 @@ pub struct Counts {
     drops: CachePadded<[AtomicU64; REASONS]>,
     residence: CachePadded<[AtomicU64; BUCKETS]>,
     frames_missing: AtomicU64,
+    /// The median and, below it, the spread; [`NO_LATENESS`] before they are known.
+    lateness: AtomicU64,
 }
+
+/// A spread of −1 ns.
+const NO_LATENESS: u64 = u64::MAX;
 
 impl Default for Counts {
     fn default() -> Self {
@@ -139,6 +165,7 @@ impl Default for Counts {
             drops: CachePadded::new([const { AtomicU64::new(0) }; REASONS]),
             residence: CachePadded::new([const { AtomicU64::new(0) }; BUCKETS]),
             frames_missing: AtomicU64::new(0),
+            lateness: AtomicU64::new(NO_LATENESS),
         }
     }
 }
@@ -183,6 +210,23 @@ impl Counts {
     #[must_use]
     pub fn frames_missing(&self) -> u64 {
         self.frames_missing.load(Ordering::Relaxed)
+    }
+
+    /// Says how much later than foreseen replies leave.
+    pub fn set_lateness(&self, lateness: Option<Lateness>) {
+        let word = lateness.map_or(NO_LATENESS, |Lateness { median_ns, spread_ns }| {
+            u64::from(u32::from_ne_bytes(median_ns.to_ne_bytes())) << 32 | u64::from(spread_ns)
+        });
+        self.lateness.store(word, Ordering::Relaxed);
+    }
+
+    /// How much later than foreseen replies leave; none before it is known.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
+    pub fn lateness(&self) -> Option<Lateness> {
+        let word = self.lateness.load(Ordering::Relaxed);
+        let median_ns = i32::from_ne_bytes(((word >> 32) as u32).to_ne_bytes());
+        (word != NO_LATENESS).then_some(Lateness { median_ns, spread_ns: word as u32 })
     }
 
     /// Counts a reply's time between its receive and its transmit stamp.
@@ -277,6 +321,20 @@ mod tests {
         assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
         let width = bucket_floor_ns(101) - bucket_floor_ns(100);
         assert!(width * 8 <= bucket_floor_ns(100));
+    }
+
+    #[test]
+    fn lateness_survives_its_word() {
+        let counts = Counts::default();
+        assert_eq!(counts.lateness(), None);
+        for (median_ns, spread_ns) in
+            [(0, 0), (-1, 7), (i32::MIN, 9), (i32::MAX, u32::MAX), (-1, u32::MAX - 1)]
+        {
+            counts.set_lateness(Some(Lateness { median_ns, spread_ns }));
+            assert_eq!(counts.lateness(), Some(Lateness { median_ns, spread_ns }));
+        }
+        counts.set_lateness(None);
+        assert_eq!(counts.lateness(), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod gpsd_socket;
+pub(crate) mod kept_state;
 mod lock_down;
 pub(crate) mod lookup;
 pub(crate) mod opener;
@@ -110,12 +111,12 @@ impl Hands {
         }
     }
 
-    /// Keeps `document` in the place of what was kept before.
+    /// Has `document` written in the place of what was kept before; a disk that doesn't take it is told by the log.
     ///
     /// # Errors
-    /// Why it isn't kept; what was before still is.
+    /// Why it isn't; what was before still is.
     pub fn save_state(&self, document: String) -> Result<(), Fault> {
-        match &*self.whose() {
+        match &mut *self.whose() {
             Whose::Own(opener) => opener.save(&document),
             Whose::Keepers(keeper) => ask(keeper, &Ask::Save(document)).map(drop),
         }

@@ -12,7 +12,7 @@ use crate::pulse::{Pulse, PulseState};
 use crate::state::{counter_name, hertz};
 use crate::status::{
     ClockStatus, Counters, InterfaceStatus, LeapStatus, PortStatus, Residence, SourceStatus, State, Status,
-    SteeringStatus, Tracking, WorkerStatus,
+    SteeringStatus, Tracking, TransmitStatus, WorkerStatus,
 };
 use crate::steer::{Figures, Steering, standing_text};
 use maser_core::refclock::Standing;
@@ -122,7 +122,7 @@ impl View {
             tracking,
             ports: self.ports(),
             interfaces: self.interfaces(),
-            workers: self.workers.iter().map(worker).collect(),
+            workers: self.workers.iter().map(|view| self.worker(view)).collect(),
         }
     }
 
@@ -177,6 +177,28 @@ impl View {
         self.interfaces.iter().map(|view| view.status(rung)).chain(refused).collect()
     }
 
+    fn worker(&self, view: &WorkerView) -> WorkerStatus {
+        let named = |(name, count): (&str, u64)| (name.to_owned(), count);
+        let buckets: Vec<(u64, u64)> = view.counts.residence().collect();
+        let lateness = view.counts.lateness();
+        let seconds = |nanos: i64| Span::from_nanos(nanos).as_seconds_f64();
+        WorkerStatus {
+            core: view.pinned.then_some(view.core),
+            port: view.port.clone(),
+            queues: view.queues.clone(),
+            frames_missing: view.counts.frames_missing(),
+            answers: view.counts.answers().map(named).collect::<Counters>(),
+            drops: view.counts.drops().map(named).collect(),
+            events: view.counts.events_by_name().map(named).collect(),
+            residence: Residence::from_buckets(&buckets),
+            transmit: TransmitStatus {
+                corrected: self.config.server.transmit_correction,
+                lateness_s: lateness.map(|lateness| seconds(lateness.median_ns.into())),
+                spread_s: lateness.map(|lateness| seconds(lateness.spread_ns.into())),
+            },
+        }
+    }
+
     fn ports(&self) -> Vec<PortStatus> {
         let port = |address: &std::net::SocketAddr| PortStatus {
             listen: address.to_string(),
@@ -194,21 +216,6 @@ fn steering_status(figures: &Figures) -> SteeringStatus {
         frequency_ppm: figures.frequency.map(|frequency| frequency.fraction() * 1e6),
         steps: figures.steps,
         problem: figures.problem.clone(),
-    }
-}
-
-fn worker(view: &WorkerView) -> WorkerStatus {
-    let named = |(name, count): (&str, u64)| (name.to_owned(), count);
-    let buckets: Vec<(u64, u64)> = view.counts.residence().collect();
-    WorkerStatus {
-        core: view.pinned.then_some(view.core),
-        port: view.port.clone(),
-        queues: view.queues.clone(),
-        frames_missing: view.counts.frames_missing(),
-        answers: view.counts.answers().map(named).collect::<Counters>(),
-        drops: view.counts.drops().map(named).collect(),
-        events: view.counts.events_by_name().map(named).collect(),
-        residence: Residence::from_buckets(&buckets),
     }
 }
 

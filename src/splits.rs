@@ -4,6 +4,7 @@
 //! holds all of the hash that its place doesn't say, so that two clients in one place displace and never accuse each
 //! other. While every client meets one worker, and there are no more clients than places, nobody writes.
 
+use maser_core::hash::{halves, mix};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -90,19 +91,6 @@ impl SplitWatch {
         // An empty place has no worker, whatever its other bits.
         before & PLACE_BITS != 0 && before & !PLACE_BITS == entry & !PLACE_BITS
     }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "each half is what is meant")]
-const fn halves(address: u128) -> (u64, u64) {
-    ((address >> 64) as u64, address as u64)
-}
-
-/// Steele, Lea and Flood's SplitMix64 finaliser: one to one, every bit of its outcome hangs on every bit given.
-#[inline]
-const fn mix(bits: u64) -> u64 {
-    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    bits ^ (bits >> 31)
 }
 
 #[cfg(test)]

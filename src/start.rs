@@ -170,6 +170,8 @@ impl Server {
             snapshots: snapshots.clone(),
             smearing: smearing(&config),
             batch: config.server.batch.get(),
+            interleaved_clients: config.server.interleaved_clients,
+            transmit_correction: config.server.transmit_correction,
             stop: Arc::clone(&threads.stop_workers),
         };
         // Nobody polls a driver while its worker sleeps.

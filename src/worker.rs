@@ -3,13 +3,15 @@
 //! Each line of [`Worker::batch`] calls one module of the core, in the order in which a packet meets them. Nothing
 //! here allocates, locks, formats, logs, or calls the system for a single packet.
 
+mod departures;
+
+use self::departures::{Departures, Wanted};
 use crate::config::Idle;
 use crate::count::{Counts, Event};
 use crate::port::Port;
 use crate::splits::SplitWatch;
-use maser_core::reply::{
-    Departure, Prepared, ReceiveStamps, Verdict, decide, rewrite, stamp, transmit_after,
-};
+use maser_core::reply::outstanding::Written;
+use maser_core::reply::{Prepared, ReceiveStamps, Verdict, decide, rewrite, stamp, transmit_after};
 use maser_core::snapshot::{ClockHeader, Snapshot};
 use maser_core::time::{
     ClockReading, Instant, NtpTimestamp, Smear, Smeared, Span, StampConverter, Tai, Ticks,
@@ -83,6 +85,7 @@ struct Waiting {
     /// None while nothing is known of the time.
     received_at: Option<Instant<Tai>>,
     receive: NtpTimestamp,
+    wanted: Wanted,
 }
 
 /// One pinned thread's part of the packet flow.
@@ -96,7 +99,7 @@ pub struct Worker<'a, P, C> {
     smearing: Option<Smearing>,
     smeared_stamps: ReceiveStamps<Smeared>,
     splits: Option<SplitWatch>,
-    departure: Departure,
+    departures: Departures,
     /// By index in the batch.
     waiting: Box<[Option<Waiting>]>,
     outgoing: Vec<Outgoing>,
@@ -115,7 +118,7 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
             smearing: None,
             smeared_stamps: ReceiveStamps::new(),
             splits: None,
-            departure: Departure::new(),
+            departures: Departures::new(batch),
             waiting: vec![None; batch].into_boxed_slice(),
             outgoing: Vec::with_capacity(batch),
         }
@@ -132,6 +135,22 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
     #[must_use]
     pub fn noticing_splits(mut self, splits: Option<SplitWatch>) -> Self {
         self.splits = splits;
+        self
+    }
+
+    /// The same worker, which interleaves with so many clients at a time (RFC 9769); none for 0. Nobody outside may know
+    /// `key`. The memory, about 60 octets a client, is allocated here.
+    #[must_use]
+    pub fn interleaving(mut self, clients: usize, key: u64) -> Self {
+        self.departures.interleave(clients, key);
+        self
+    }
+
+    /// The same worker, whose transmit timestamps say when replies are likely to leave, as far as its port tells when
+    /// they did, and not when they were written.
+    #[must_use]
+    pub fn correcting(mut self, corrects: bool) -> Self {
+        self.departures.correct(corrects);
         self
     }
 
@@ -162,10 +181,11 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
     /// # Errors
     /// When the port has failed for good.
     pub fn batch(&mut self, wait: Wait) -> io::Result<usize> {
-        let received = self.port.receive(wait)?;
+        let received = self.port.receive(self.departures.wait(wait))?;
         self.counts.set(Event::ReceiveFailed, self.port.receive_failures());
         if received == 0 {
             self.counts.set_frames_missing(self.port.frames_missing());
+            self.hear_departures()?;
             return Ok(0);
         }
         self.counts.event(Event::Batch);
@@ -176,6 +196,7 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
             .smearing
             .map_or(header, |Smearing { smear, .. }| snapshot.smeared(&header, reading.ticks, &smear));
         let moment = Moment { snapshot, reading, header, smeared };
+        self.departures.begin_batch(received, reading.ticks, snapshot.line.map(|line| line.rate));
 
         self.outgoing.clear();
         for index in 0..received {
@@ -186,9 +207,11 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         self.counts.set(Event::StampMoved, self.receive_stamps.moved() + self.smeared_stamps.moved());
         if self.is_overtaken(&moment) {
             self.counts.event(Event::BatchOvertaken);
+            self.departures.forget();
         } else {
             self.send(&moment)?;
         }
+        self.hear_departures()?;
         Ok(received)
     }
 
@@ -228,17 +251,24 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         let smeared = smearing.is_some();
         let header = if smeared { &moment.smeared } else { &moment.header };
         let verdict = decide(&request, header, receive);
-        if let Verdict::Answer(reply) | Verdict::AnswerUnsynchronised(reply) = &verdict {
-            if let Some(splits) = &self.splits
-                && splits.is_split(request.client)
-            {
-                self.counts.event(Event::SplitClient);
+        let (reply, wanted) = match verdict {
+            Verdict::Answer(reply) => {
+                let said = (smeared, snapshot.generation);
+                self.departures.want((index, &request), reply, said, self.counts)
             }
-            let prepared = rewrite(bytes, &request, reply);
-            self.outgoing.push(outgoing(index, prepared.length()));
-            self.waiting[index] =
-                Some(Waiting { prepared, smeared, residence_ns: None, received_at, receive });
+            Verdict::AnswerUnsynchronised(reply) => (reply, Wanted::default()),
+            Verdict::Drop(_) => return verdict,
+        };
+        if let Some(splits) = &self.splits
+            && splits.is_split(request.client)
+        {
+            self.counts.event(Event::SplitClient);
         }
+        let prepared = rewrite(bytes, &request, &reply);
+        let name = wanted.slot.map(|_| receive.bits());
+        self.outgoing.push(outgoing(index, prepared.length(), name));
+        self.waiting[index] =
+            Some(Waiting { prepared, smeared, residence_ns: None, received_at, receive, wanted });
         verdict
     }
 
@@ -260,9 +290,10 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         if self.outgoing.is_empty() {
             return Ok(());
         }
-        let (waiting, clocks, departure) = (&mut self.waiting, &self.clocks, &mut self.departure);
+        let (waiting, clocks, departures) = (&mut self.waiting, &self.clocks, &mut self.departures);
         let smearing = self.smearing.as_ref();
-        let (mut ahead, mut call) = (0, None);
+        let (mut ahead, mut call, mut interleaved) = (0, None, 0);
+        departures.begin_sending();
         let sent = self.port.send(&self.outgoing, |index, bytes| {
             let now = clocks.now();
             if ahead == P::SEND_CHUNK {
@@ -271,25 +302,31 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
             if ahead == 0
                 && let Some(begun) = call.replace(now)
             {
-                departure.learn(now.since(begun), P::SEND_CHUNK);
+                departures.sends.learn(now.since(begun), P::SEND_CHUNK);
             }
-            let leaves = now.offset(departure.ticks_after(ahead));
+            let waits = departures.sends.ticks_after(ahead);
             ahead += 1;
             let Some(reply) = &mut waiting[index] else { return };
             let (Some(line), Some(received_at)) = (snapshot.line, reply.received_at) else {
                 // Nothing is known of the time: the reply says so, and zero is how a timestamp says it.
                 return stamp(bytes, &reply.prepared, NtpTimestamp::ZERO);
             };
-            let leaves = line.at(leaves);
-            reply.residence_ns = Some((leaves - received_at).as_nanos().max(0).unsigned_abs());
-            let transmit = match smearing.filter(|_| reply.smeared) {
-                None => snapshot.ntp(leaves),
-                Some(Smearing { smear, .. }) => smear.at(&snapshot.leap, leaves).ntp(),
+            let count = |tai| match smearing.filter(|_| reply.smeared) {
+                None => snapshot.ntp(tai),
+                Some(Smearing { smear, .. }) => smear.at(&snapshot.leap, tai).ntp(),
             };
-            stamp(bytes, &reply.prepared, transmit_after(reply.receive, transmit));
+            let leaves = line.at(now.offset(waits)) + departures.correction;
+            reply.residence_ns = Some((leaves - received_at).as_nanos().max(0).unsigned_abs());
+            if let Some(slot) = reply.wanted.slot {
+                let ahead = line.rate.span_of(waits);
+                departures.written(slot, Written { at: now, timestamp: count(line.at(now)), ahead });
+            }
+            interleaved += u64::from(reply.wanted.left.is_some());
+            let basic = || transmit_after(reply.receive, count(leaves));
+            stamp(bytes, &reply.prepared, reply.wanted.left.unwrap_or_else(basic));
         })?;
         if let Some(begun) = call.filter(|_| sent.failed() == 0) {
-            departure.learn(clocks.now().since(begun), ahead);
+            departures.sends.learn(clocks.now().since(begun), ahead);
         }
         let waited = |reply: &Outgoing| self.waiting[usize::from(reply.index)]?.residence_ns;
         for residence_ns in self.outgoing.iter().filter_map(waited) {
@@ -297,9 +334,15 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         }
         let answered = if header.stratum == 0 { Event::AnsweredUnsynchronised } else { Event::Answered };
         self.counts.events(answered, sent.sent as u64);
+        self.counts.events(Event::Interleaved, interleaved);
         self.counts.events(Event::SendCongested, sent.congested as u64);
         self.counts.events(Event::SendRefused, sent.refused as u64);
         Ok(())
+    }
+
+    /// Hears what the port has to tell of replies that left.
+    fn hear_departures(&mut self) -> io::Result<()> {
+        self.departures.hear(&mut self.port, &self.clocks, &mut self.stamps, self.counts)
     }
 
     /// The snapshot for a batch: every reply of it is made from one generation.
@@ -327,7 +370,7 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
     }
 }
 
-fn outgoing(index: usize, length: usize) -> Outgoing {
+fn outgoing(index: usize, length: usize, departure: Option<u64>) -> Outgoing {
     let narrow = |value: usize| u16::try_from(value).unwrap_or(u16::MAX);
-    Outgoing { index: narrow(index), length: narrow(length) }
+    Outgoing { index: narrow(index), length: narrow(length), departure }
 }

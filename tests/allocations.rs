@@ -1,6 +1,10 @@
 //! The packet path allocates nothing: 100,000 packets through a worker of each port, garbage among them.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that can't go on has failed, and its numbers are small"
+)]
 
 use maser::count::{Counts, Event};
 use maser::port::Port;
@@ -47,17 +51,30 @@ fn allocations<P: Port>(open: impl FnOnce(Vec<UdpSocket>) -> P) -> u64 {
     let socket = UdpSocket::open("127.0.0.1:0".parse().unwrap(), SocketOptions::default()).unwrap();
     let server = socket.address();
     let counts = Counts::default();
-    let mut worker = Worker::new(open(vec![socket]), reader, counter, &counts, 64);
+    let mut worker = Worker::new(open(vec![socket]), reader, counter, &counts, 64)
+        .interleaving(10_000, 1)
+        .correcting(true);
     let client = Client::bind("127.0.0.1:0").unwrap();
     client.connect(server).unwrap();
     client.set_nonblocking(true).unwrap();
-    let good = [&[0x23_u8][..], &[7; 47]].concat();
+    // Clients behind one address that interleave: their origins are the receive timestamps of the last replies that they
+    // saw. Their numbers stand in the last octets of the other timestamps, one of which is the reply's origin.
+    let mut origins = [[0; 8]; BURST];
+    let request = |number: usize, origins: &[[u8; 8]; BURST]| {
+        let mut request = [7; 48];
+        request[0] = 0x23;
+        request[24..32].copy_from_slice(&origins[number]);
+        request[40..48].fill(8);
+        (request[39], request[47]) = (number as u8, number as u8);
+        request
+    };
     let garbage = [0x17; 52];
     let mut reply = [0; 64];
     let (mut sent, mut received) = (0, 0);
     let ((), allocations) = allocations_in(|| {
         while received < PACKETS {
-            for _ in 0..BURST {
+            for number in 0..BURST {
+                let good = request(number, &origins);
                 let message = if sent % 10 == 9 { &garbage[..] } else { &good };
                 sent += u64::from(client.send(message).is_ok());
             }
@@ -66,12 +83,18 @@ fn allocations<P: Port>(open: impl FnOnce(Vec<UdpSocket>) -> P) -> u64 {
                 assert!(batch > 0, "{received} of {sent} packets came in");
                 received += batch as u64;
             }
-            while client.recv(&mut reply).is_ok() {}
+            while client.recv(&mut reply).is_ok() {
+                origins[usize::from(reply[31])].copy_from_slice(&reply[32..40]);
+            }
         }
     });
     let dropped: u64 = counts.drops().map(|(_, count)| count).sum();
     assert_eq!(counts.of(Event::Answered) + dropped, received, "every packet is counted once");
     assert_eq!(dropped, sent / 10);
+    let [interleaved, asked, told] =
+        [Event::Interleaved, Event::DepartureAsked, Event::DepartureTold].map(|event| counts.of(event));
+    println!("{interleaved} interleaved; {asked} departures asked, {told} told");
+    assert!(interleaved > PACKETS / 2, "the load interleaves");
     allocations
 }
 

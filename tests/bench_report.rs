@@ -9,6 +9,8 @@ mod figures;
 mod host;
 #[path = "../benches/rig/hosts.rs"]
 mod hosts;
+#[path = "../benches/rig/interleaved.rs"]
+mod interleaved;
 #[path = "../benches/rig/measure.rs"]
 mod measure;
 #[path = "../benches/rig/meter.rs"]
@@ -26,6 +28,7 @@ mod table;
 
 use figures::{Figure, Limit, Row, Verdict, rows, verdicts};
 use hosts::Placement;
+use interleaved::{FollowerSample, Interleaved, InterleavedSample};
 use measure::{Percentiles, Sample, Spread, Step};
 use servers::{CHRONYD, ECHO_WITH_STAMPS, SERVERS, XDP_ECHO, XDP_ECHO_GENERIC};
 
@@ -227,6 +230,61 @@ fn a_client_with_one_port_that_met_two_workers_is_told() {
     assert!(shown.contains("one worker: met"), "{shown}");
     assert!(queues::table(&[sample(1)]).contains("one worker: MISSED"));
     assert!(queues::table(&[]).is_empty());
+}
+
+/// Two lines of chronyd's own.
+const FOLLOWED: &str = "\
+2026-11-22 11:19:22 192.0.2.1       N  1 111 111 1111  -4 -4 0.81 -1.991e-05  4.371e-05  4.004e-05  0.000e+00  0.000e+00 7F7F0101 4B K K
+2026-11-22 11:19:22 192.0.2.1       N  1 111 111 1111  -4 -4 0.00  1.000e-08  2.408e-06  1.882e-07  0.000e+00  0.000e+00 7F7F0101 4I K K
+";
+
+#[test]
+fn a_followers_log_is_read_by_its_columns() {
+    let sample = FollowerSample::of(CHRONYD, FOLLOWED).unwrap();
+    assert_eq!((sample.samples, sample.interleaved), (2, 1));
+    let near = |found: f64, wanted: f64| (found - wanted).abs() < 1e-3;
+    assert!(near(sample.mean_ns, -9_950.0) && near(sample.stddev_ns, 9_960.0), "{sample:?}");
+    assert!(near(sample.p50_ns, 9_960.0) && near(sample.max_ns, 19_910.0), "{sample:?}");
+    assert!(FollowerSample::of(CHRONYD, "").is_err() && FollowerSample::of(CHRONYD, "a line").is_err());
+}
+
+#[test]
+fn interleaved_servers_are_held_against_chronyds_least_error() {
+    let sample = |server, interleaved, mean: f64| InterleavedSample {
+        server,
+        clients: 100_000,
+        sent: 1_000,
+        lost: 0,
+        invalid: 0,
+        asked: 1_000,
+        interleaved,
+        basic_ns: Some(Spread { p50: 4_000, p99: 9_000, ..Spread::default() }),
+        interleaved_ns: Some(Spread { mean, stddev: 120.0, p50: 400, p99: 700 }),
+    };
+    let chronyd = [sample(CHRONYD, 1_000, 400.0), sample(CHRONYD, 0, 9_000.0)];
+    let follower =
+        |server, p50_ns| FollowerSample { server, p50_ns, ..FollowerSample::of(server, FOLLOWED).unwrap() };
+    let shown = |own: InterleavedSample, p50_ns| {
+        let replies = [chronyd.to_vec(), vec![own]].concat();
+        interleaved::table(&Interleaved {
+            replies,
+            followers: vec![follower(CHRONYD, 100.0), follower(SOCKET, p50_ns)],
+        })
+    };
+    let good = shown(sample(SOCKET, 990, 400.0), 100.0);
+    assert!(
+        good.contains("| maser socket | 100000 | 0 | 0 | 99.0 % | 4.00 | 9.00 | 0.40 | 0.12 | 0.70 |"),
+        "{good}"
+    );
+    assert!(good.contains("| chronyd | 2 | 1 | -9.95 | 9.96 | 0.10 | 19.91 |"), "{good}");
+    assert_eq!((good.matches(": met").count(), good.matches("MISSED").count()), (3, 0), "{good}");
+    let bad = shown(sample(SOCKET, 989, 401.0), 101.0);
+    assert_eq!(bad.matches("MISSED").count(), 3, "{bad}");
+    let late = shown(sample(SOCKET, 990, -401.0), 100.0);
+    assert_eq!(late.matches("MISSED").count(), 1, "{late}");
+    let none = shown(InterleavedSample { interleaved_ns: None, ..sample(SOCKET, 0, 0.0) }, 100.0);
+    assert_eq!(none.matches("MISSED").count(), 2, "{none}");
+    assert!(interleaved::table(&Interleaved::default()).is_empty());
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! behind one NAT do; with AF_XDP the server's own counts say that no reply came from a socket. No client can touch the
 //! clock of this machine; `peers/README.md` says how.
 
+#[path = "clients/interleaved.rs"]
+mod interleaved;
 mod peers;
 
 use std::path::Path;
@@ -138,17 +140,8 @@ fn accepted_by_all(way: Way, family: Family) {
         Ok(rig) => rig,
         Err(reason) => return skip(&name, &reason),
     };
-    let listen = rig.listen();
     let status_socket = rig.directory().join("status.sock");
-    let maser = env!("CARGO_BIN_EXE_maser");
-    let path = status_socket.to_string_lossy();
-    let serve = [maser, "serve", "--listen", &listen, "--status-socket", &path];
-    let port: &[_] = match way {
-        Way::Socket => &["--port", "socket"],
-        Way::IoUring => &["--port", "io-uring"],
-        Way::AfXdp(_) | Way::AfXdpTagged(_) => &["--port", "af-xdp", "--interface", INTERFACE],
-    };
-    let server = rig.serve(&[&serve, port].concat()).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let server = serve(&rig, way, &status_socket).unwrap_or_else(|error| panic!("{name}: {error}"));
     if matches!(way, Way::AfXdpTagged(_)) {
         enter_vlan(&rig, &name, &status_socket);
     }
@@ -177,6 +170,18 @@ fn accepted_by_all(way: Way, family: Family) {
     }
     let status = server.stop().unwrap_or_else(|error| panic!("{name}: {error}"));
     assert!(status.success(), "{name}: the server ended with {status}");
+}
+
+/// Starts maser so that packets come to it this way.
+fn serve(rig: &Rig, way: Way, status_socket: &Path) -> Result<Server, String> {
+    let (listen, path) = (rig.listen(), status_socket.to_string_lossy());
+    let serve = [env!("CARGO_BIN_EXE_maser"), "serve", "--listen", &listen, "--status-socket", &path];
+    let port: &[_] = match way {
+        Way::Socket => &["--port", "socket"],
+        Way::IoUring => &["--port", "io-uring"],
+        Way::AfXdp(_) | Way::AfXdpTagged(_) => &["--port", "af-xdp", "--interface", INTERFACE],
+    };
+    rig.serve(&[&serve, port].concat())
 }
 
 /// The hosts, and what the way needs between them.

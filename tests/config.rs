@@ -205,6 +205,8 @@ port = 'af-xdp'
 interface = ['eth0', 'ens1f0np0']
 busy_poll = true
 workers = 3
+interleaved_clients = 0
+transmit_correction = false
 [status]
 socket = '/a\"b\\c'
 [[source]]
@@ -252,6 +254,7 @@ fn odd_values_reach_the_configuration() {
     assert_eq!(config.server.port, PortChoice::AfXdp);
     assert_eq!(config.server.interfaces, ["eth0", "ens1f0np0"]);
     assert!(config.server.busy_poll);
+    assert_eq!((config.server.interleaved_clients, config.server.transmit_correction), (0, false));
     let [nmea, pps, ntp, socket, shm, machine] = config.sources.as_slice() else { panic!("{config}") };
     let SourceKind::Nmea(serial) = &nmea.kind else { panic!("{config}") };
     assert_eq!((serial.baud, serial.delay.map(Span::as_nanos)), (Some(4_800), Some(120_500_000)));

@@ -6,6 +6,8 @@
 
 #[path = "../core/tests/corpus/mod.rs"]
 mod corpus;
+#[path = "contract/interleaved.rs"]
+mod interleaved;
 #[path = "contract/kernel.rs"]
 mod kernel;
 #[allow(dead_code, reason = "frames are made with a part of it")]
@@ -176,7 +178,7 @@ impl Drop for Stopping<'_> {
 fn work(port: impl Port, reader: &Reader, counter: Counter, counts: &Counts, stop: &AtomicBool) {
     let smearing = Smearing { smear: Smear::over(Span::from_seconds(86_400)), first_socket: 1 };
     let worker = Worker::new(port, reader.clone(), counter, counts, 16);
-    worker.smearing(Some(smearing)).run(Idle::Block, stop).unwrap();
+    worker.smearing(Some(smearing)).interleaving(1_000, 1).correcting(true).run(Idle::Block, stop).unwrap();
     assert_eq!(counts.frames_missing(), 0, "a frame was lost");
 }
 

@@ -6,6 +6,8 @@
 
 #[path = "meter/agreement.rs"]
 mod agreement;
+#[path = "meter/interleaved.rs"]
+mod interleaved;
 #[path = "meter/life.rs"]
 mod life;
 #[path = "meter/load.rs"]

@@ -20,7 +20,7 @@ use crate::host::{self, Server, ip, on_host, remove_leftovers, run};
 pub(crate) const SERVER: &str = "192.0.2.1";
 pub(crate) const GENERATOR: &str = "192.0.2.2";
 /// The network that the clients' addresses are from (RFC 2544).
-pub(crate) const CLIENTS: &str = "198.18.0.0/16";
+pub(crate) const CLIENTS: &str = "198.18.0.0/15";
 
 /// The core of the server and, in [`Placement::ServerCore`], of the thread that receives its requests.
 pub(crate) const SERVER_CORE: &str = "0";
@@ -204,6 +204,16 @@ impl Hosts {
         );
         in_namespace(&self.generator, &script)?;
         if how != Replies::Direct { self.place_reply_thread() } else { Ok(()) }
+    }
+
+    /// Has both ends take packets as they are sent, without a NAPI between (an XDP program on one brings its own): what a
+    /// stamp is late by is then its maker's doing, not the rig's. For as long as the hosts are there.
+    pub(crate) fn take_at_once(&self) -> Result<(), String> {
+        self.take_replies(Replies::Direct)?;
+        for (host, end) in [(&self.server, &self.server_interface), (&self.generator, &self.interface)] {
+            in_namespace(host, &format!("ethtool -K {end} gro off"))?;
+        }
+        Ok(())
     }
 
     /// Has the server's interface take XDP programs in its driver, or refuse them there: a veth does when its peer may send

@@ -1,8 +1,8 @@
 //! The rig that judges maser: bare echo servers, chronyd and maser's ports take turns at answering `maser-load`.
 //!
 //! `make bench` prepares, builds and runs it; `QUICK=1 make bench` in two minutes, with rougher figures that stay out of
-//! the tree; `ONLY=chronyd,socket` measures those whose names hold one of these words, `meter` and `queues` among them. Each server answers on a core of its own over a veth pair ([`hosts`]) and is measured for its peak, its
-//! latency and the accuracy of its stamps ([`measure`]), in interleaved rounds; the generator is measured too ([`meter`]), and who meets which worker where there are several queues ([`queues`]). The table is printed, the run goes to
+//! the tree; `ONLY=chronyd,socket` measures those whose names hold one of these words, `meter`, `queues` and `interleaved` among them. Each server answers on a core of its own over a veth pair ([`hosts`]) and is measured for its peak, its
+//! latency and the accuracy of its stamps ([`measure`]), in interleaved rounds; the generator is measured too ([`meter`]), who meets which worker where there are several queues ([`queues`]), and how honest transmit timestamps are ([`interleaved`]). The table is printed, the run goes to
 //! `docs/results`, and the figures of the README are rewritten ([`report`]). A ratio that is missed is told, and fails nothing.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its table is for the standard output")]
@@ -12,6 +12,7 @@ mod figures;
 #[allow(dead_code, reason = "the clients' tests use more of it")]
 mod host;
 mod hosts;
+mod interleaved;
 mod measure;
 mod meter;
 mod picture;
@@ -48,8 +49,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let meter_rounds = if wanted("meter") { rounds } else { 0 };
     let meter = meter::measure(&programs, &Hosts::new(Placement::ServerCore)?, meter_rounds, seconds)?;
     let queues = if wanted("queues") { queues::measure(&programs, seconds)? } else { Vec::new() };
+    let interleaved = if wanted("interleaved") {
+        interleaved::measure(&programs, &Hosts::new(Placement::GeneratorCore)?)?
+    } else {
+        interleaved::Interleaved::default()
+    };
     let surroundings = report::Surroundings::look(&programs, rounds, busy, begun)?;
-    report::publish(&samples, &meter, &queues, &surroundings, quick || only.is_some())?;
+    let run = report::Run { samples, meter, queues, interleaved };
+    report::publish(&run, &surroundings, quick || only.is_some())?;
     Ok(())
 }
 

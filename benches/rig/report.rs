@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::figures::{Row, rows, verdicts};
 use crate::hosts::Placement;
+use crate::interleaved::{self, Interleaved};
 use crate::measure::Sample;
 use crate::meter::{self, MeterSample};
 use crate::queues::{self, QueueSample};
@@ -18,6 +19,14 @@ use crate::{host, picture, table};
 
 const BEGIN: &str = "<!-- figures begin -->";
 const END: &str = "<!-- figures end -->";
+
+/// All that was measured.
+pub(crate) struct Run {
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) meter: Vec<MeterSample>,
+    pub(crate) queues: Vec<QueueSample>,
+    pub(crate) interleaved: Interleaved,
+}
 
 /// What the figures depend on beside the programs.
 #[derive(Serialize)]
@@ -111,23 +120,23 @@ impl Surroundings {
 }
 
 /// Prints the run and writes it down; one that was quick leaves the tree as it is.
-pub(crate) fn publish(
-    samples: &[Sample],
-    meter: &[MeterSample],
-    queues: &[QueueSample],
-    surroundings: &Surroundings,
-    quick: bool,
-) -> Result<(), String> {
-    let placements = Placement::ALL.map(|placement| (placement, rows(samples, placement)));
-    let figures = format!("{}\n{}\n{}", figures(&placements), meter::table(meter), queues::table(queues));
+pub(crate) fn publish(run: &Run, surroundings: &Surroundings, quick: bool) -> Result<(), String> {
+    let placements = Placement::ALL.map(|placement| (placement, rows(&run.samples, placement)));
+    let figures = [
+        figures(&placements),
+        meter::table(&run.meter),
+        queues::table(&run.queues),
+        interleaved::table(&run.interleaved),
+    ]
+    .join("\n");
     println!("{}\n\n{figures}", surroundings.line());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = if quick { built()?.join("rig") } else { root.join("docs/results") };
     fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
     let name = format!("{}-rig", surroundings.date);
     let (raw, drawn) = (directory.join(format!("{name}.json")), directory.join(format!("{name}.svg")));
-    write(&raw, &json(samples, meter, queues, surroundings)?)?;
-    write(&drawn, &picture::svg(samples, "Answered of what was offered, one server core"))?;
+    write(&raw, &json(run, surroundings)?)?;
+    write(&drawn, &picture::svg(&run.samples, "Answered of what was offered, one server core"))?;
     println!("the run: {}\nthe picture: {}", raw.display(), drawn.display());
     if quick {
         return Ok(());
@@ -192,20 +201,17 @@ fn ways(placements: &[(Placement, Vec<Row>)]) -> String {
 }
 
 /// One sample a line, so that runs can be told apart by `diff`.
-fn json(
-    samples: &[Sample],
-    meter: &[MeterSample],
-    queues: &[QueueSample],
-    surroundings: &Surroundings,
-) -> Result<String, String> {
+fn json(run: &Run, surroundings: &Surroundings) -> Result<String, String> {
     let line = |value: Result<String, serde_json::Error>| value.map_err(|error| error.to_string());
     let samples: Vec<String> =
-        samples.iter().map(|sample| line(serde_json::to_string(sample))).collect::<Result<_, _>>()?;
+        run.samples.iter().map(|sample| line(serde_json::to_string(sample))).collect::<Result<_, _>>()?;
     let surroundings = line(serde_json::to_string(surroundings))?;
-    let meter = line(serde_json::to_string(meter))?;
-    let queues = line(serde_json::to_string(queues))?;
+    let meter = line(serde_json::to_string(&run.meter))?;
+    let queues = line(serde_json::to_string(&run.queues))?;
+    let interleaved = line(serde_json::to_string(&run.interleaved))?;
     Ok(format!(
-        "{{\"surroundings\": {surroundings},\n\"meter\": {meter},\n\"queues\": {queues},\n\"samples\": [\n{}\n]}}\n",
+        "{{\"surroundings\": {surroundings},\n\"meter\": {meter},\n\"queues\": {queues},\n\"interleaved\": {interleaved},\n\
+         \"samples\": [\n{}\n]}}\n",
         samples.join(",\n")
     ))
 }

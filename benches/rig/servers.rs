@@ -157,6 +157,15 @@ impl Programs {
         [&*text(&self.maser), "status", "--json", "--status-socket", &socket].map(str::to_owned).to_vec()
     }
 
+    /// chronyd as a client that ends by itself and leaves the clock alone.
+    pub(crate) fn chronyd_client(&self, configuration: &Path, seconds: u32) -> Vec<String> {
+        let seconds = seconds.to_string();
+        let (program, configuration) = (text(&self.chronyd), text(configuration));
+        [&program, "-x", "-d", "-4", "-u", "root", "-t", &seconds, "-f", &configuration]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
     /// What `chronyd --version` says of itself.
     pub(crate) fn chronyd_version(&self) -> Result<String, String> {
         let said = crate::host::run(std::process::Command::new(&self.chronyd).arg("--version"))?;
@@ -276,6 +285,6 @@ fn wait_until_bound(server: &Server) -> Result<(), String> {
     Err(format!("nothing listens at port 123; it said:\n{}", server.errors()))
 }
 
-fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

@@ -16,6 +16,7 @@
 extern crate std;
 
 pub mod discipline;
+pub mod hash;
 pub mod refclock;
 pub mod reply;
 pub mod snapshot;

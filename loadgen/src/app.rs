@@ -111,6 +111,7 @@ pub fn execute(cli: Cli, stop: &Arc<AtomicBool>) -> Result<(), AppError> {
             target: setting.target.to_string(),
             sender: setting.sender.word().to_owned(),
             mix: setting.mix.name().to_owned(),
+            interleaving_clients: setting.clients.interleaving(),
             threads: setting.cores.len(),
             coverage,
             closed_loop,
@@ -146,7 +147,7 @@ fn setting(common: &Common, plan: &Plan, closed_loop: bool) -> Result<Setting, A
             u32::try_from(prefix.capacity()).map_or(CLIENTS_BY_ADDRESS, |all| all.min(CLIENTS_BY_ADDRESS))
         }
     });
-    let clients = Clients::new(common.from, count)?;
+    let clients = Clients::new(common.from, count)?.with_interleaving(common.interleaved);
     if let (Some(address), Some(from)) = (clients.address(0), &common.from)
         && address.is_ipv4() != target.is_ipv4()
     {

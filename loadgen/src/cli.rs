@@ -49,6 +49,22 @@ pub struct Common {
     /// What the requests are
     #[arg(long, value_enum, default_value = "ntpv4", hide_possible_values = false)]
     pub mix: MixName,
+    /// The share of the clients that interleave (RFC 9769), whatever the mix: 50%; without a share all do
+    ///
+    /// Each names the last reply that it got, so that the server may tell when that one left. The table says how many replies
+    /// that were asked to be interleaved are, and how early the transmit timestamps are of both kinds. A client that sends
+    /// again before its reply has come gets basic replies. Servers know a conversation by its address: use --from.
+    #[arg(
+        long,
+        value_name = "SHARE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "0",
+        default_missing_value = "100%",
+        hide_default_value = true,
+        value_parser = units::share
+    )]
+    pub interleaved: f64,
     /// How many clients to simulate [default: 16 ports; with --from 10000 addresses, or all that there are if fewer]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub clients: Option<u32>,

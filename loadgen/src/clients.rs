@@ -1,4 +1,4 @@
-//! The simulated clients' addresses and ports.
+//! The simulated clients' addresses and ports, and which of them interleave.
 //!
 //! With a prefix, each client has an address of its own, one after the other; without, all share the one that
 //! the kernel gives and differ by port. A server answers to these addresses, so only such are taken as belong
@@ -169,6 +169,7 @@ impl fmt::Display for Prefix {
 pub struct Clients {
     first: Option<IpAddr>,
     count: u32,
+    interleaving: u32,
 }
 
 impl Clients {
@@ -189,7 +190,35 @@ impl Clients {
                 return Err(ClientsError::TooMany { prefix, capacity, count });
             }
         }
-        Ok(Self { first: prefix.map(|prefix| prefix.first()), count })
+        Ok(Self { first: prefix.map(|prefix| prefix.first()), count, interleaving: 0 })
+    }
+
+    /// The same, of whom this share interleaves; at least one, unless the share is 0.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float conversions saturate")]
+    pub fn with_interleaving(self, share: f64) -> Self {
+        let interleaving = (f64::from(self.count) * share).round() as u32;
+        Self { interleaving: interleaving.clamp(u32::from(share > 0.0), self.count), ..self }
+    }
+
+    /// How many of them interleave.
+    #[must_use]
+    pub const fn interleaving(&self) -> u32 {
+        self.interleaving
+    }
+
+    /// The place of a client among those that interleave, who are spread evenly over all; none if it doesn't.
+    #[inline]
+    #[must_use]
+    pub fn interleaving_place(&self, client: u32) -> Option<u32> {
+        if self.interleaving == 0 {
+            return None;
+        }
+        let (share, all) = (u64::from(self.interleaving), u64::from(self.count));
+        let scaled = u64::from(client) * share;
+        // Below its own count where the scaled number has just passed a multiple of all.
+        (scaled % all < share)
+            .then(|| u32::try_from(scaled / all).expect("below the number that interleaves"))
     }
 
     /// How many there are.
@@ -296,6 +325,28 @@ mod tests {
         assert_eq!("fd00::/129".parse::<Prefix>(), Err(PrefixError::Length(128)));
         let error = "198.18.0.1/15".parse::<Prefix>().expect_err("a host's address");
         assert!(error.to_string().contains(" 198.18.0.0/15:"), "{error}");
+    }
+
+    #[test]
+    fn those_that_interleave_are_the_share_and_spread_evenly() {
+        for (count, share, wanted) in [
+            (10, 0.0, 0),
+            (10, 0.3, 3),
+            (10, 1.0, 10),
+            (7, 0.5, 4),
+            (100_000, 1e-9, 1),
+            (u32::MAX, 1.0, u32::MAX),
+        ] {
+            let clients = Clients::new(None, count).expect("clients").with_interleaving(share);
+            assert_eq!(clients.interleaving(), wanted, "{share} of {count}");
+            let places: Vec<u32> =
+                (0..count.min(100_000)).filter_map(|client| clients.interleaving_place(client)).collect();
+            assert!(places.iter().copied().eq(0..wanted.min(100_000)), "{share} of {count}: {places:?}");
+        }
+        let clients = Clients::new(None, 10).expect("clients").with_interleaving(0.5);
+        let which: Vec<u32> =
+            (0..10).filter(|client| clients.interleaving_place(*client).is_some()).collect();
+        assert_eq!(which, [0, 2, 4, 6, 8]);
     }
 
     #[test]

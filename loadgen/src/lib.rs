@@ -21,6 +21,7 @@
 //! | [`live`] | the same inside the kernel |
 //! | [`cookie`], [`ledger`] | which request a reply is a reply to |
 //! | [`reply`] | what a valid reply is |
+//! | [`conversations`] | what clients that interleave remember |
 //! | [`accuracy`] | how far a server's timestamps are from the truth |
 //! | [`outcome`], [`summary`] | what is measured while it runs, and plain data afterwards |
 //! | [`report`] | tables, files and pictures made of it |
@@ -30,6 +31,7 @@ pub mod app;
 pub mod cli;
 pub mod clients;
 pub mod clock;
+pub mod conversations;
 pub mod cookie;
 pub mod key;
 pub mod ledger;

@@ -23,6 +23,7 @@ use crate::key::Key;
 use crate::reply::Expectation;
 use clap::ValueEnum;
 use maser_core::wire::ntp::LENGTH as HEADER_LENGTH;
+use std::ops::Range;
 use variants::Variant;
 
 /// The longest request of any mix, in octets.
@@ -31,6 +32,10 @@ pub const LENGTH_MAX: usize = 200;
 pub const VARIANTS_MAX: usize = 64;
 /// The header up to its transmit timestamp, which a sender fills in.
 pub const HEAD_LENGTH: usize = 40;
+/// Where the timestamps of a request are.
+const ORIGIN: Range<usize> = 24..32;
+const RECEIVE: Range<usize> = 32..40;
+const TRANSMIT: Range<usize> = HEAD_LENGTH..HEADER_LENGTH;
 
 /// How many requests a client of `iburst` sends (ntpd's and chronyd's manuals).
 const BURST_REQUESTS: u64 = 8;
@@ -51,8 +56,6 @@ pub enum MixName {
     W32time,
     /// Peers: mode 1, which mode 2 answers
     Symmetric,
-    /// Version 4 in interleaved mode (RFC 9769) once a client has had a reply
-    Interleaved,
     /// Version 4 signed with the key of --key
     Mac,
     /// Phones' apps: version 4, poll 4, precision -6, root delay and dispersion 1 s
@@ -80,7 +83,6 @@ impl MixName {
             Self::Iburst => "iburst",
             Self::W32time => "w32time",
             Self::Symmetric => "symmetric",
-            Self::Interleaved => "interleaved",
             Self::Mac => "mac",
             Self::Phone => "phone",
             Self::Pool => "pool",
@@ -89,14 +91,6 @@ impl MixName {
             Self::Monlist => "monlist",
             Self::Garbage => "garbage",
         }
-    }
-}
-
-impl MixName {
-    /// Whether its requests name their client's last exchange.
-    #[must_use]
-    pub const fn keeps_exchanges(self) -> bool {
-        matches!(self, Self::Interleaved)
     }
 }
 
@@ -117,14 +111,27 @@ pub enum MixError {
     Rate,
 }
 
-/// A client's last exchange, which an interleaved request names.
+/// What a request asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Previous {
-    /// The receive timestamp of the server's last reply.
-    pub server_receive: u64,
-    /// What stands for the moment when that reply arrived: an interleaved reply has it as its origin, so it is another for
-    /// each request.
-    pub receive_cookie: u64,
+pub enum Ask {
+    /// Whatever the mix has: its client doesn't interleave.
+    Mix,
+    /// Basic mode, by a client that interleaves and has had no reply.
+    Basic,
+    /// Interleaved mode.
+    Interleaved {
+        /// The receive timestamp of the server's last reply.
+        server_receive: u64,
+    },
+}
+
+/// What stands for the client's own stamps in a request; another for each, since replies have one of them as their origin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stamps {
+    /// When the request leaves.
+    pub transmit: u64,
+    /// When the server's last reply arrived.
+    pub receive: u64,
 }
 
 /// What was written.
@@ -192,40 +199,41 @@ impl Mix {
         u32::try_from(client % clients).expect("below a number of 32 bits")
     }
 
-    /// Writes a request into `into`, which has room for [`LENGTH_MAX`] octets. `transmit` is its cookie, and
-    /// `previous` its client's last exchange, which only the interleaved mix reads: without it, the request
-    /// is basic.
+    /// Writes a request into `into`, which has room for [`LENGTH_MAX`] octets.
+    ///
+    /// Also basic requests that have a receive timestamp have their own: who answers them interleaved is found out.
     ///
     /// # Panics
     /// If there isn't room.
     #[inline]
-    pub fn write(&self, number: u64, transmit: u64, previous: Option<Previous>, into: &mut [u8]) -> Written {
+    pub fn write(&self, number: u64, stamps: Stamps, ask: Ask, into: &mut [u8]) -> Written {
         let into: &mut [u8; LENGTH_MAX] = into.first_chunk_mut().expect("room for the longest request");
-        let Some(variant) = self.variant(number) else {
-            return garbage::write(scramble(number ^ self.seed), transmit, into);
+        let variant = match ask {
+            Ask::Mix => in_turn(&self.variants, number),
+            Ask::Basic | Ask::Interleaved { .. } => in_turn(&variants::CHRONYD, number),
+        };
+        let Some(variant) = variant else {
+            return garbage::write(scramble(number ^ self.seed), stamps.transmit, into);
         };
         let octets = variant.octets();
         into[..octets.len()].copy_from_slice(octets);
         if octets.len() >= HEADER_LENGTH {
-            into[HEAD_LENGTH..HEADER_LENGTH].copy_from_slice(&transmit.to_be_bytes());
-        }
-        if let Some(previous) = previous.filter(|_| self.keeps_exchanges()) {
-            into[24..32].copy_from_slice(&previous.server_receive.to_be_bytes());
-            into[32..40].copy_from_slice(&previous.receive_cookie.to_be_bytes());
+            into[TRANSMIT].copy_from_slice(&stamps.transmit.to_be_bytes());
         }
         let mut written = Written { length: octets.len(), expectation: variant.expectation() };
+        if let Ask::Interleaved { server_receive } = ask {
+            into[ORIGIN].copy_from_slice(&server_receive.to_be_bytes());
+            written.expectation.interleaved = true;
+        }
+        if written.expectation.interleaved || variant.has_receive() {
+            into[RECEIVE].copy_from_slice(&stamps.receive.to_be_bytes());
+        }
         if let Some(key) = &self.key {
             written.length = key.sign(into, octets.len());
             written.expectation.mac = true;
             written.expectation.length = u16::try_from(written.length).expect("at most LENGTH_MAX");
         }
         written
-    }
-
-    /// Whether [`write`](Self::write) wants to know a client's last exchange.
-    #[must_use]
-    pub const fn keeps_exchanges(&self) -> bool {
-        self.name.keeps_exchanges()
     }
 
     /// The key that signs the requests, and must sign the replies.
@@ -236,10 +244,10 @@ impl Mix {
 
     /// All requests, for a sender that only fills in transmit timestamps and takes its clients in turn: at
     /// most [`VARIANTS_MAX`] headers up to that field. None where the mix has requests of another length, or
-    /// that expect silence, or that hang on what came before.
+    /// that expect silence, or that don't come in turn.
     #[must_use]
     pub fn live_variants(&self) -> Option<Vec<[u8; HEAD_LENGTH]>> {
-        let in_turn = !matches!(self.name, MixName::Interleaved | MixName::Iburst) && self.key.is_none();
+        let in_turn = self.name != MixName::Iburst && self.key.is_none();
         let alike = !self.variants.is_empty()
             && self
                 .variants
@@ -250,13 +258,14 @@ impl Mix {
             self.variants.iter().map(head).collect()
         })
     }
+}
 
-    #[inline]
-    fn variant(&self, number: u64) -> Option<&Variant> {
-        // At most VARIANTS_MAX, so that both are small numbers.
-        let index = number.checked_rem(self.variants.len() as u64)?;
-        self.variants.get(usize::try_from(index).ok()?)
-    }
+/// The variants one after the other, again and again; none of none.
+#[inline]
+fn in_turn(variants: &[Variant], number: u64) -> Option<&Variant> {
+    // At most VARIANTS_MAX, so that both are small numbers.
+    let index = number.checked_rem(variants.len() as u64)?;
+    variants.get(usize::try_from(index).ok()?)
 }
 
 /// How many clients fill a burst's interval at this rate.

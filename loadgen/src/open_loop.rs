@@ -5,10 +5,11 @@
 
 use crate::accuracy::{Accuracy, Replied};
 use crate::clock::{Moment, Reading};
+use crate::conversations::{Conversations, Exchange};
 use crate::key::Key;
 use crate::ledger::{Found, Ledger, Pending};
 use crate::link::{BATCH, Incoming, Link};
-use crate::mix::Mix;
+use crate::mix::{Mix, Stamps};
 use crate::outcome::Outcome;
 use crate::reply::{self, Content, Expectation, Fault};
 use crate::schedule::Schedule;
@@ -28,13 +29,23 @@ pub enum Judge {
     Echo,
 }
 
-/// What a thread sends with and keeps book in.
+/// What a thread sends with.
 #[derive(Debug)]
 pub struct Sender<L> {
     link: L,
     judge: Judge,
-    ledger: Ledger,
-    accuracy: Accuracy,
+    books: Books,
+}
+
+/// What a thread keeps book in.
+#[derive(Debug)]
+pub struct Books {
+    /// Requests that wait for replies.
+    pub ledger: Ledger,
+    /// Those of clients that interleave.
+    pub conversations: Conversations,
+    /// Samples that wait for their other half.
+    pub accuracy: Accuracy,
 }
 
 /// A step's part of one thread.
@@ -56,8 +67,8 @@ pub struct Part {
 
 impl<L: Link> Sender<L> {
     /// Everything that a step needs is allocated here.
-    pub fn new(link: L, judge: Judge, ledger: Ledger, accuracy: Accuracy) -> Self {
-        Self { link, judge, ledger, accuracy }
+    pub fn new(link: L, judge: Judge, books: Books) -> Self {
+        Self { link, judge, books }
     }
 
     /// Sends a step, or less of it if `stop` comes first, and waits for the last replies. `hand_over` takes the outcome
@@ -71,8 +82,8 @@ impl<L: Link> Sender<L> {
         stop: &AtomicBool,
         mut hand_over: impl FnMut(Option<Box<Outcome>>) -> Box<Outcome>,
     ) -> io::Result<()> {
-        self.accuracy.pace(part.stamps_per_s, part.schedule.rate_per_s());
-        let base = self.ledger.next_number();
+        self.books.accuracy.pace(part.stamps_per_s, part.schedule.rate_per_s());
+        let base = self.books.ledger.next_number();
         let mut outcome = hand_over(None);
         let mut slice_end = part.schedule.start().after(part.slice);
         let mut end = part.schedule.end();
@@ -93,20 +104,20 @@ impl<L: Link> Sender<L> {
                 stopped_at.get_or_insert_with(Moment::now);
             }
             self.receive(&reading, stopped_at, &mut outcome)?;
-            outcome.counts.given_up += self.ledger.give_up(now);
+            outcome.counts.given_up += self.books.ledger.give_up(now);
             // The last slice goes on until the last reply.
             if now >= slice_end && slice_end < end {
                 outcome = hand_over(Some(outcome));
                 slice_end = slice_end.after(part.slice);
             }
-            if stopped_at.is_some() && (self.ledger.is_settled() || now.since(end) > timeout) {
+            if stopped_at.is_some() && (self.books.ledger.is_settled() || now.since(end) > timeout) {
                 break;
             }
         }
         outcome.counts.unseen += self.link.unseen();
         if !part.closed_loop {
             outcome.counts.unsent +=
-                part.schedule.due_by(end).saturating_sub(self.ledger.next_number() - base);
+                part.schedule.due_by(end).saturating_sub(self.books.ledger.next_number() - base);
         }
         hand_over(Some(outcome));
         Ok(())
@@ -115,23 +126,24 @@ impl<L: Link> Sender<L> {
     /// One batch of what is due.
     fn send(&mut self, part: &Part, base: u64, now: Moment, outcome: &mut Outcome) -> io::Result<()> {
         let (schedule, mix) = (&part.schedule, &part.mix);
-        let first = self.ledger.next_number();
+        let Self { link, books: Books { ledger, conversations, accuracy }, .. } = self;
+        let first = ledger.next_number();
         let due = match part.closed_loop {
             false => base + schedule.due_by(now),
-            true if self.ledger.is_settled() => (base + schedule.due_by(now)).min(first + 1),
+            true if ledger.is_settled() => (base + schedule.due_by(now)).min(first + 1),
             true => first,
         };
         let due_at = |number: u64| if part.closed_loop { now } else { schedule.due(number - base) };
         let (mut sent, mut octets, mut silent) = (0, 0, 0);
-        while self.ledger.next_number() < due && !self.link.is_full() && sent < BATCH as u64 {
-            let number = self.ledger.next_number();
+        while ledger.next_number() < due && !link.is_full() && sent < BATCH as u64 {
+            let number = ledger.next_number();
             let client = mix.client(number);
-            let stamped = self.accuracy.wants(number, client);
-            let previous = self.accuracy.previous(client, number, self.ledger.receive(number));
-            let transmit = self.ledger.transmit(number);
+            let stamped = accuracy.wants(conversations.place(client).map_or(number, u64::from));
+            let ask = conversations.ask(client, number);
+            let stamps = Stamps { transmit: ledger.transmit(number), receive: ledger.receive(number) };
             let mut expectation = None;
-            self.link.push(number, client, stamped, |payload| {
-                let written = mix.write(number, transmit, previous, payload);
+            link.push(number, client, stamped, |payload| {
+                let written = mix.write(number, stamps, ask, payload);
                 octets += written.length as u64;
                 expectation = Some(written.expectation);
                 written.length
@@ -139,16 +151,16 @@ impl<L: Link> Sender<L> {
             let Some(expectation) = expectation else { break };
             silent += u64::from(expectation.silence);
             let pending = Pending { due: due_at(number), left: now, client, expectation };
-            outcome.counts.given_up += u64::from(self.ledger.enter(pending));
+            outcome.counts.given_up += u64::from(ledger.enter(pending));
             sent += 1;
         }
         if sent == 0 {
             return Ok(());
         }
         let mut refused = 0;
-        self.link.flush(|number| {
+        link.flush(|number| {
             refused += 1;
-            if let Some(expectation) = self.ledger.cancel(number) {
+            if let Some(expectation) = ledger.cancel(number) {
                 octets -= u64::from(expectation.length);
                 silent -= u64::from(expectation.silence);
             }
@@ -171,11 +183,11 @@ impl<L: Link> Sender<L> {
         stopped_at: Option<Moment>,
         outcome: &mut Outcome,
     ) -> io::Result<()> {
-        let Self { link, judge, ledger, accuracy, .. } = self;
+        let Self { link, judge, books } = self;
         link.receive(|incoming| {
             let arrival = incoming.stamp_ns.map_or(reading.moment, |stamp_ns| reading.moment_of(stamp_ns));
             let valid = outcome.counts.basic + outcome.counts.interleaved;
-            take(&incoming, arrival, judge, ledger, accuracy, outcome);
+            take(&incoming, arrival, judge, books, outcome);
             let while_sending = stopped_at.is_none_or(|stopped_at| arrival <= stopped_at);
             if while_sending {
                 outcome.counts.answered_while_sending +=
@@ -184,24 +196,18 @@ impl<L: Link> Sender<L> {
         })?;
         link.transmit_stamps(|payload, sent_ns| {
             let cookie = reply::transmit(payload);
-            if let Some((number, false)) = cookie.and_then(|cookie| ledger.number_of(cookie))
-                && let Some(client) = ledger.client_of(number)
+            if let Some((number, false)) = cookie.and_then(|cookie| books.ledger.number_of(cookie))
+                && let Some(client) = books.ledger.client_of(number)
             {
-                accuracy.sent(number, client, sent_ns, outcome);
+                books.conversations.sent(number, client, sent_ns);
+                books.accuracy.sent(number, sent_ns, outcome);
             }
         })
     }
 }
 
 /// Takes one datagram to account.
-fn take(
-    incoming: &Incoming<'_>,
-    arrival: Moment,
-    judge: &Judge,
-    ledger: &mut Ledger,
-    accuracy: &mut Accuracy,
-    outcome: &mut Outcome,
-) {
+fn take(incoming: &Incoming<'_>, arrival: Moment, judge: &Judge, books: &mut Books, outcome: &mut Outcome) {
     let payload = match incoming.payload {
         Ok(payload) => payload,
         Err(fault) => return outcome.counts.unmatched(fault),
@@ -212,7 +218,7 @@ fn take(
         Judge::Echo => reply::transmit(payload),
     };
     let Some(cookie) = cookie else { return outcome.counts.unmatched(Fault::Length) };
-    let (number, pending, interleaved) = match ledger.find(cookie) {
+    let (number, pending, interleaved) = match books.ledger.find(cookie) {
         Found::First { number, pending, interleaved } => (number, pending, interleaved),
         Found::Duplicate => return outcome.counts.duplicate += 1,
         Found::Late => return outcome.counts.late += 1,
@@ -232,13 +238,43 @@ fn take(
     match content {
         Content::Kiss(kiss) => outcome.counts.kiss(kiss),
         Content::Time { receive, transmit } => {
+            let reply = Replied { number, receive, transmit, arrived_ns: incoming.stamp_ns };
+            if let Err(fault) = books.replied(&reply, &pending, interleaved, outcome) {
+                return outcome.counts.fault(fault);
+            }
             outcome.latency_ns.saturating_record(nanos(arrival.since(pending.due)));
-            *if interleaved { &mut outcome.counts.interleaved } else { &mut outcome.counts.basic } += 1;
-            let arrived_ns = incoming.stamp_ns;
-            let reply =
-                Replied { number, client: pending.client, interleaved, receive, transmit, arrived_ns };
-            accuracy.replied(&reply, outcome);
         }
+    }
+}
+
+impl Books {
+    /// Takes the time that a reply tells to account, unless it can't be that of the exchange which its request named.
+    fn replied(
+        &mut self,
+        reply: &Replied,
+        request: &Pending,
+        interleaved: bool,
+        outcome: &mut Outcome,
+    ) -> Result<(), Fault> {
+        let &Replied { number, receive, transmit, arrived_ns } = reply;
+        let client = request.client;
+        if interleaved {
+            if let Some(named) = self.conversations.named(number, client) {
+                if transmit.since(named.receive).raw() < 0 {
+                    return Err(Fault::TransmitBeforeReceive);
+                }
+                self.accuracy.interleaved(transmit, &named, outcome);
+            }
+            outcome.counts.interleaved += 1;
+        } else {
+            if self.accuracy.wants(self.conversations.place(client).map_or(number, u64::from)) {
+                self.accuracy.basic(reply, outcome);
+            }
+            outcome.counts.basic += 1;
+        }
+        outcome.counts.interleaving += u64::from(request.expectation.interleaved);
+        self.conversations.replied(Exchange { number, sent_ns: None, receive, arrived_ns }, client);
+        Ok(())
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Counts {
     pub basic: u64,
     /// Valid replies in interleaved mode.
     pub interleaved: u64,
+    /// Valid replies to requests that asked for interleaved mode.
+    pub interleaving: u64,
     /// Valid replies that came while requests were still being sent.
     pub answered_while_sending: u64,
     /// Replies to a request that had been replied to.
@@ -107,6 +109,7 @@ impl Counts {
             (&mut self.given_up, other.given_up),
             (&mut self.basic, other.basic),
             (&mut self.interleaved, other.interleaved),
+            (&mut self.interleaving, other.interleaving),
             (&mut self.answered_while_sending, other.answered_while_sending),
             (&mut self.duplicate, other.duplicate),
             (&mut self.late, other.late),
@@ -138,8 +141,10 @@ pub struct Outcome {
     pub offset_error_ns: Errors,
     /// The server's receive timestamp less our transmit stamp.
     pub receive_error_ns: Errors,
-    /// Our receive stamp less the server's transmit timestamp.
+    /// Our receive stamp less the server's transmit timestamp, of basic replies.
     pub transmit_error_ns: Errors,
+    /// The same of interleaved ones: both are of the exchange that the request named.
+    pub interleaved_transmit_error_ns: Errors,
 }
 
 impl Default for Outcome {
@@ -160,6 +165,7 @@ impl Outcome {
             offset_error_ns: Errors::new(),
             receive_error_ns: Errors::new(),
             transmit_error_ns: Errors::new(),
+            interleaved_transmit_error_ns: Errors::new(),
         }
     }
 
@@ -171,6 +177,7 @@ impl Outcome {
         self.offset_error_ns.clear();
         self.receive_error_ns.clear();
         self.transmit_error_ns.clear();
+        self.interleaved_transmit_error_ns.clear();
     }
 
     /// Adds what another thread, or a later step, measured.
@@ -182,6 +189,7 @@ impl Outcome {
         self.offset_error_ns.merge(&other.offset_error_ns);
         self.receive_error_ns.merge(&other.receive_error_ns);
         self.transmit_error_ns.merge(&other.transmit_error_ns);
+        self.interleaved_transmit_error_ns.merge(&other.interleaved_transmit_error_ns);
     }
 
     /// As plain data, after `duration` of sending at a schedule of `rate_requested` by `clients`.
@@ -209,6 +217,7 @@ impl Outcome {
             kod: counts.kod(),
             basic: counts.basic,
             interleaved: counts.interleaved,
+            interleaving: counts.interleaving,
             unseen: counts.unseen,
             octets_sent: counts.octets_sent,
             octets_received: counts.octets_received,
@@ -219,6 +228,7 @@ impl Outcome {
             offset_error_ns: self.offset_error_ns.spread(),
             receive_error_ns: self.receive_error_ns.spread(),
             transmit_error_ns: self.transmit_error_ns.spread(),
+            interleaved_transmit_error_ns: self.interleaved_transmit_error_ns.spread(),
         }
     }
 }

@@ -43,8 +43,9 @@ faults! {
     Stratum "stratum" "Its stratum is above 15, or 0 without the leap indicator that says why.",
     Unsynchronised "unsynchronised" "The server says that its clock isn't set: stratum 0 and no kiss.",
     ZeroTimestamp "zero-timestamp" "Its receive or transmit timestamp is 0, which means unknown.",
-    TransmitBeforeReceive "transmit-before-receive" "It says that it left before its request arrived.",
+    TransmitBeforeReceive "transmit-before-receive" "It says that it left before its request arrived; if interleaved, that the reply before it did.",
     TransmitAfterReceive "transmit-after-receive" "It is interleaved, and its transmit timestamp isn't of the past.",
+    Interleaved "interleaved" "It is interleaved, and its request asked for basic mode.",
     Mac "mac" "Its request was signed, and it isn't, or not with this key, or the signature is wrong.",
     CryptoNak "crypto-nak" "The server can't check the request's signature: it doesn't have this key.",
     Checksum "checksum" "Its UDP or IP checksum is wrong.",
@@ -116,6 +117,8 @@ pub struct Expectation {
     pub silence: bool,
     /// The request was signed, and so must the reply be.
     pub mac: bool,
+    /// The request asked for interleaved mode; the reply may be basic all the same.
+    pub interleaved: bool,
     /// The request's length in octets: a reply is never longer.
     pub length: u16,
 }
@@ -127,13 +130,14 @@ impl Expectation {
     #[must_use]
     pub const fn of_answered(first_octet: u8, length: u16) -> Self {
         let mode = if first_octet & 7 == 1 { 2 } else { 4 };
-        Self { version: (first_octet >> 3) & 7, mode, silence: false, mac: false, length }
+        let version = (first_octet >> 3) & 7;
+        Self { version, mode, silence: false, mac: false, interleaved: false, length }
     }
 
     /// Of a request that no server should answer.
     #[must_use]
     pub const fn of_silence(length: u16) -> Self {
-        Self { version: 0, mode: 0, silence: true, mac: false, length }
+        Self { version: 0, mode: 0, silence: true, mac: false, interleaved: false, length }
     }
 }
 
@@ -194,6 +198,9 @@ pub fn check(
     }
     if expectation.mac {
         check_mac(payload, key.expect("a mix that signs has a key"))?;
+    }
+    if interleaved && !expectation.interleaved {
+        return Err(Fault::Interleaved);
     }
     check_header(header, interleaved)
 }
@@ -338,10 +345,14 @@ mod tests {
 
     #[test]
     fn an_interleaved_transmit_timestamp_is_of_the_past() {
-        let judge = |transmit: u64| check(&reply(40, &transmit.to_be_bytes()), &PLAIN, true, None).err();
+        let asked = Expectation { interleaved: true, ..PLAIN };
+        let judge = |transmit: u64| check(&reply(40, &transmit.to_be_bytes()), &asked, true, None).err();
         assert_eq!(judge(RECEIVE_BITS - 1), None);
         assert_eq!(judge(RECEIVE_BITS + 1), Some(Fault::TransmitAfterReceive));
         assert_eq!(judge(0), Some(Fault::ZeroTimestamp));
+        let past = reply(40, &(RECEIVE_BITS - 1).to_be_bytes());
+        assert_eq!(check(&past, &PLAIN, true, None), Err(Fault::Interleaved), "nobody asked for it");
+        assert!(check(&reply(0, &[]), &asked, false, None).is_ok(), "a basic reply is always right");
     }
 
     #[test]

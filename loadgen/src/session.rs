@@ -3,13 +3,14 @@
 use crate::accuracy::Accuracy;
 use crate::clients::Clients;
 use crate::clock::Moment;
+use crate::conversations::Conversations;
 use crate::cookie::Cookies;
 use crate::key::Key;
 use crate::ledger::Ledger;
 use crate::link::{Link, PacketLink, PacketLinkError, UdpLink, UdpLinkError};
 use crate::live::LiveSession;
 use crate::mix::{Mix, MixError, MixName};
-use crate::open_loop::{Judge, Part, Sender};
+use crate::open_loop::{Books, Judge, Part, Sender};
 use crate::outcome::Outcome;
 use crate::schedule::Schedule;
 use crate::summary::{Coverage, Summary};
@@ -32,8 +33,8 @@ const OUTCOMES: usize = 3;
 /// Outcomes are handed over so often: a line of a soak.
 const SLICE: Duration = Duration::from_secs(1);
 
-/// Clients whose last exchange is kept: 64 octets each and thread.
-const CLIENTS_KEPT_MAX: u32 = 1 << 20;
+/// Interleaving clients, whose last exchange is kept: some 100 octets each.
+const INTERLEAVING_MAX: u32 = 1 << 20;
 
 /// Which way requests leave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -124,9 +125,15 @@ pub enum SessionError {
     LiveThreads,
     /// The exchanges of so many clients would take gigabytes.
     #[error(
-        "the mix `interleaved` keeps every client's last exchange: at most {CLIENTS_KEPT_MAX} clients, not {0}"
+        "of interleaving clients the last exchange is kept: at most {INTERLEAVING_MAX} clients interleave, not {0}"
     )]
-    ClientsKept(u32),
+    Interleaving(u32),
+    /// A client's requests leave from all threads, and its exchanges are known to one.
+    #[error("clients that interleave are of one thread; name one core with --cores, not {0}")]
+    InterleavingThreads(usize),
+    /// An interleaved request follows from the reply before.
+    #[error("the sender inside the kernel can't interleave; use --sender udp or packet")]
+    InterleavingLive,
     /// The sender inside the kernel counts nanoseconds to the next request in 32 bits.
     #[error("the sender inside the kernel sends at least a request every 4 s; use --sender udp for less")]
     LiveRate,
@@ -192,9 +199,7 @@ impl Session {
     /// # Errors
     /// What is in the way, and what to do about it.
     pub fn open(setting: Setting, stop: Arc<AtomicBool>) -> Result<Self, SessionError> {
-        if setting.mix.keeps_exchanges() && setting.clients.count() > CLIENTS_KEPT_MAX {
-            return Err(SessionError::ClientsKept(setting.clients.count()));
-        }
+        check_interleaving(&setting)?;
         let kind = match setting.sender {
             SenderName::Udp => Kind::Workers(Self::udp(&setting, &stop)?),
             SenderName::Packet => Kind::Workers(Self::packet(&setting, &stop)?),
@@ -206,7 +211,7 @@ impl Session {
     fn udp(setting: &Setting, stop: &Arc<AtomicBool>) -> Result<Vec<Worker>, SessionError> {
         let mut workers = Vec::new();
         for (index, core) in setting.cores.iter().enumerate() {
-            let alike = !setting.mix.keeps_exchanges() && setting.mix != MixName::Flood;
+            let alike = setting.clients.interleaving() == 0 && setting.mix != MixName::Flood;
             let link = UdpLink::open(setting.target, setting.clients, alike)?;
             workers.push(Worker::start(link, setting, index, *core, stop));
         }
@@ -302,6 +307,17 @@ impl Session {
     }
 }
 
+/// Whether this many clients can interleave, this way.
+fn check_interleaving(setting: &Setting) -> Result<(), SessionError> {
+    match (setting.clients.interleaving(), setting.sender, setting.cores.len()) {
+        (0, _, _) => Ok(()),
+        (_, SenderName::Live, _) => Err(SessionError::InterleavingLive),
+        (clients, _, _) if clients > INTERLEAVING_MAX => Err(SessionError::Interleaving(clients)),
+        (_, _, threads) if threads > 1 => Err(SessionError::InterleavingThreads(threads)),
+        _ => Ok(()),
+    }
+}
+
 /// Frames on the loopback interface with addresses of 127.0.0.0/8 never reach a socket (`route_localnet` is off).
 pub(crate) fn refuse_loopback(target: SocketAddr) -> Result<(), SessionError> {
     let is_refused = target.is_ipv4() && target.ip().is_loopback();
@@ -334,9 +350,9 @@ impl Worker {
         let rate_per_s = setting.rate_per_s_max / share_of(threads);
         let cookies = Cookies::new(setting.seed.wrapping_add(index as u64));
         let ledger = Ledger::new(cookies, rate_per_s, setting.timeout);
-        let exchanges = if setting.mix.keeps_exchanges() { setting.clients.count() } else { 0 };
         let judge = if setting.echo { Judge::Echo } else { Judge::Ntp(setting.key.clone()) };
-        let mut sender = Sender::new(link, judge, ledger, Accuracy::new(exchanges));
+        let conversations = Conversations::new(setting.clients);
+        let mut sender = Sender::new(link, judge, Books { ledger, conversations, accuracy: Accuracy::new() });
         let stop = Arc::clone(stop);
         let thread = thread::spawn(move || {
             core_affinity::set_for_current(CoreId { id: core });

@@ -48,6 +48,9 @@ pub struct Setting {
     pub sender: String,
     /// The mix of requests.
     pub mix: String,
+    /// How many clients interleave, whatever the mix is.
+    #[serde(default)]
+    pub interleaving_clients: u32,
     /// Threads that send.
     pub threads: usize,
     /// Who saw the replies and checked them: see [`Coverage`].
@@ -103,6 +106,9 @@ pub struct Summary {
     pub basic: u64,
     /// Valid replies in interleaved mode (RFC 9769).
     pub interleaved: u64,
+    /// Valid replies to requests that asked for interleaved mode: the others of these are basic.
+    #[serde(default)]
+    pub interleaving: u64,
     /// Replies that came in but that the generator was too slow to look at: they count as lost, and the run should be
     /// repeated at a lower rate or with a sender of more capacity.
     pub unseen: u64,
@@ -124,9 +130,13 @@ pub struct Summary {
     /// The server's receive timestamp less our transmit stamp: its way there and its lateness.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub receive_error_ns: Option<ErrorSpread>,
-    /// Our receive stamp less the server's transmit timestamp: its way back and how early it was stamped.
+    /// Our receive stamp less the server's transmit timestamp, of basic replies: its way back and how early it was stamped.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub transmit_error_ns: Option<ErrorSpread>,
+    /// The same of interleaved replies, each with the receive stamp of the reply before, whose transmit timestamp it has; of
+    /// every one of them, sampled or not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub interleaved_transmit_error_ns: Option<ErrorSpread>,
 }
 
 impl Summary {

@@ -55,6 +55,8 @@ impl Config {
             busy_poll,
             batch,
             receive_buffer_octets,
+            interleaved_clients,
+            transmit_correction,
         } = &self.server;
         writeln!(f, "[server]\nlisten = {}\npublic = {public}", addresses(listen))?;
         let interfaces: Vec<String> = interfaces.iter().map(|name| quoted(name)).collect();
@@ -65,7 +67,9 @@ impl Config {
             Workers::Cores(cores) => writeln!(f, "workers = {cores:?}")?,
         }
         writeln!(f, "idle = \"{}\"\nbusy_poll = {busy_poll}", idle.word())?;
-        writeln!(f, "batch = {batch}\nreceive_buffer = {receive_buffer_octets}")
+        writeln!(f, "batch = {batch}\nreceive_buffer = {receive_buffer_octets}")?;
+        writeln!(f, "interleaved_clients = {interleaved_clients}")?;
+        writeln!(f, "transmit_correction = {transmit_correction}")
     }
 
     fn write_source(&self, source: &Source, f: &mut fmt::Formatter<'_>) -> fmt::Result {

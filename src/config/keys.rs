@@ -150,6 +150,28 @@ pub(super) const RECEIVE_BUFFER: Key = Key {
               number without quotes is octets.",
 };
 
+pub(super) const INTERLEAVED_CLIENTS: Key = Key {
+    section: "server",
+    types: &[],
+    name: "interleaved_clients",
+    expected: "a number of clients from 0 to 10000000",
+    absent: Absent::Value("100000"),
+    meaning: "With how many clients at a time each worker interleaves (RFC 9769): they are told when the reply before \
+              really left, as far as the port knows. Each takes 60 octets at every worker, whether it comes or not. \
+              0 turns it off.",
+};
+
+pub(super) const TRANSMIT_CORRECTION: Key = Key {
+    section: "server",
+    types: &[],
+    name: "transmit_correction",
+    expected: "true or false",
+    absent: Absent::Value("true"),
+    meaning: "Whether transmit timestamps say when a reply is likely to leave, rather than when it was written: the \
+              median of what the last replies took is added, where the port tells when they left. `maser status` \
+              shows it with its spread.",
+};
+
 pub(super) const SOCKET: Key = Key {
     section: "status",
     types: &[],
@@ -276,6 +298,8 @@ pub const KEYS: &[&Key] = &[
     &BUSY_POLL,
     &BATCH,
     &RECEIVE_BUFFER,
+    &INTERLEAVED_CLIENTS,
+    &TRANSMIT_CORRECTION,
     &SOCKET,
     &source::TYPE,
     &source::NAME,

@@ -31,9 +31,9 @@ pub use parse::parse;
 pub use report::Problem;
 pub use source::{BAUDS, Edge, GpsdPlace, Serial, Source, SourceKind, SourceType};
 pub use value::{
-    AGREE_MIN_MAX, BATCH_MAX, CORE_MAX, INTERFACE_OCTETS_MAX, INTERFACES_MAX, Idle, InterfaceError,
-    LISTEN_MAX, ListenError, PortChoice, RECEIVE_BUFFER_OCTETS, SOCKET_PATH_OCTETS_MAX, Stratum,
-    WORKERS_AUTO_MAX, WORKERS_MAX, WayError, Word, Workers, WorkersError, interface, listen,
+    AGREE_MIN_MAX, BATCH_MAX, CORE_MAX, INTERFACE_OCTETS_MAX, INTERFACES_MAX, INTERLEAVED_CLIENTS_MAX, Idle,
+    InterfaceError, LISTEN_MAX, ListenError, PortChoice, RECEIVE_BUFFER_OCTETS, SOCKET_PATH_OCTETS_MAX,
+    Stratum, WORKERS_AUTO_MAX, WORKERS_MAX, WayError, Word, Workers, WorkersError, interface, listen,
 };
 
 /// Everything that can be configured.
@@ -74,6 +74,10 @@ pub struct Server {
     pub batch: NonZeroUsize,
     /// What each socket may hold, within [`RECEIVE_BUFFER_OCTETS`].
     pub receive_buffer_octets: NonZeroU32,
+    /// With how many clients at a time each worker interleaves, at most [`INTERLEAVED_CLIENTS_MAX`]; 0 for none.
+    pub interleaved_clients: usize,
+    /// Whether transmit timestamps say when replies are likely to leave.
+    pub transmit_correction: bool,
 }
 
 /// How the server tells about itself.
@@ -147,6 +151,7 @@ impl Default for Server {
     fn default() -> Self {
         const PORT: u16 = 11_123;
         const BATCH: NonZeroUsize = NonZeroUsize::new(64).expect("64 isn't 0");
+        const INTERLEAVED_CLIENTS: usize = 100_000;
         const RECEIVE_BUFFER_OCTETS: NonZeroU32 = NonZeroU32::new(4 << 20).expect("4 MiB isn't 0");
         Self {
             listen: vec![(Ipv4Addr::LOCALHOST, PORT).into(), (Ipv6Addr::LOCALHOST, PORT).into()],
@@ -158,6 +163,8 @@ impl Default for Server {
             busy_poll: false,
             batch: BATCH,
             receive_buffer_octets: RECEIVE_BUFFER_OCTETS,
+            interleaved_clients: INTERLEAVED_CLIENTS,
+            transmit_correction: true,
         }
     }
 }

@@ -101,6 +101,12 @@ fn read_server(document: &DeTable<'_>, report: &mut Report<'_>) -> Server {
     if let Some(buffer) = section.field(&keys::RECEIVE_BUFFER).and_then(|field| read_size(&field, report)) {
         server.receive_buffer_octets = buffer;
     }
+    let clients = 0..=value::INTERLEAVED_CLIENTS_MAX;
+    let clients =
+        section.read(&keys::INTERLEAVED_CLIENTS, report, |field, report| field.number(clients, report));
+    server.interleaved_clients = clients.unwrap_or(server.interleaved_clients);
+    let correction = section.read(&keys::TRANSMIT_CORRECTION, report, Field::boolean);
+    server.transmit_correction = correction.unwrap_or(server.transmit_correction);
     server
 }
 

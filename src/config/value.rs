@@ -26,6 +26,8 @@ pub const AGREE_MIN_MAX: usize = 8;
 pub const BATCH_MAX: usize = 256;
 /// The least and the most that a socket may hold; the kernel doubles the figure and keeps it in an `int`.
 pub const RECEIVE_BUFFER_OCTETS: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 30;
+/// The most clients that a worker can be told to interleave with: 600 MB.
+pub const INTERLEAVED_CLIENTS_MAX: usize = 10_000_000;
 /// The longest path of a Unix socket: `sun_path` less its final zero.
 pub const SOCKET_PATH_OCTETS_MAX: usize = 107;
 

@@ -2,6 +2,7 @@
 
 use super::ask::{Fault, FileIdentity, Kept};
 use super::gpsd_socket::OwnSocket;
+use super::kept_state::KeptState;
 use crate::state::{Document, StateDirectory, StateError};
 use crate::status::Surroundings;
 use maser_sys::pps::{self, Edge};
@@ -17,14 +18,12 @@ use std::path::Path;
 
 /// A document takes 2 kB; the server's text isn't believed to be one.
 pub(crate) const DOCUMENT_OCTETS_MAX: usize = 8 << 10;
-/// The file may be in another hand's layout.
-pub(crate) const KEPT_OCTETS_MAX: usize = 16 << 10;
 
 /// Opens, and keeps what outlives a server: the sockets that gpsd has connected to, the lock on the state.
 #[derive(Debug, Default)]
 pub(crate) struct Opener {
     sockets: BTreeMap<usize, OwnSocket>,
-    state: Option<StateDirectory>,
+    state: Option<KeptState>,
 }
 
 impl Opener {
@@ -52,28 +51,23 @@ impl Opener {
 
     /// Takes the directory, at the first call, and gives what is kept there.
     pub(crate) fn state(&mut self, named: Option<&Path>) -> Result<Kept, Fault> {
-        if self.state.is_none() {
-            let path = named.map(Path::to_owned).or_else(|| Surroundings::of_process().state());
-            let directory = path.ok_or(StateError::NoPlace).and_then(|path| StateDirectory::open(&path));
-            self.state = Some(directory.map_err(Fault::new)?);
+        if let Some(state) = &self.state {
+            return Ok(state.kept());
         }
-        let directory = self.state.as_ref().ok_or_else(|| Fault::new(StateError::NoPlace))?;
-        let text = directory.read_text().map_err(|error| error.to_string()).and_then(|text| match text {
-            Some(text) if text.len() > KEPT_OCTETS_MAX => Err("too long to be the clock's state".to_owned()),
-            text => Ok(text),
-        });
-        Ok(Kept { file: directory.file(), text })
+        let path = named.map(Path::to_owned).or_else(|| Surroundings::of_process().state());
+        let directory = path.ok_or(StateError::NoPlace).and_then(|path| StateDirectory::open(&path));
+        let state = KeptState::of(directory.map_err(Fault::new)?)?;
+        Ok(self.state.insert(state).kept())
     }
 
-    /// Puts `text` in the place of what was kept, if it is a document that can be right.
-    pub(crate) fn save(&self, text: &str) -> Result<(), Fault> {
+    /// Has `text` written in the place of what was kept, if it is a document that can be right.
+    pub(crate) fn save(&mut self, text: &str) -> Result<(), Fault> {
         if text.len() > DOCUMENT_OCTETS_MAX {
             return Err(Fault::new("too long to be the clock's state"));
         }
         let document: Document = serde_json::from_str(text).map_err(Fault::new)?;
         document.check_by_itself().map_err(Fault::new)?;
-        let directory = self.state.as_ref().ok_or_else(|| Fault::new(StateError::NoPlace))?;
-        Ok(directory.write(&document)?)
+        self.state.as_mut().ok_or_else(|| Fault::new(StateError::NoPlace))?.keep(document, text)
     }
 
     pub(crate) fn leap_file(path: &Path) -> io::Result<(File, FileIdentity)> {

@@ -7,7 +7,7 @@ use super::{Keeper, now};
 use crate::config::{self, Config};
 use crate::hands::Hands;
 use crate::hands::ask::{self, Answer, Ask, Fault};
-use crate::hands::opener::KEPT_OCTETS_MAX;
+use crate::hands::kept_state::KEPT_OCTETS_MAX;
 use crate::state::StateDirectory;
 use maser_sys::handover::Channel;
 use maser_sys::seccomp::Needs;
@@ -63,6 +63,8 @@ fn kept(place: &Path, mark: &str) -> bool {
         let with = descriptor.as_ref().map(std::os::fd::AsFd::as_fd);
         ask::send(&ours, &answer, with).unwrap();
     }
+    // With it what is kept gets to the disk.
+    drop(broker);
     child.wait().unwrap().success()
 }
 

@@ -4,7 +4,7 @@
 //! short run shows what was planted.
 
 use super::Port;
-use maser_sys::datagram::{Arrival, Outgoing, Sent, Wait};
+use maser_sys::datagram::{Arrival, Departed, Outgoing, Sent, Wait};
 use maser_sys::kernel_clock::{KernelClock, read};
 use std::io;
 use std::time::Duration;
@@ -101,7 +101,8 @@ impl<P: Port> Port for FaultyPort<P> {
             }
             self.kept.push(*reply);
             if self.duplicates.is_due() {
-                self.repeated.push(*reply);
+                // It has left already, as far as its server knows.
+                self.repeated.push(Outgoing { departure: None, ..*reply });
             }
         }
         wait_for(self.delay);
@@ -119,6 +120,10 @@ impl<P: Port> Port for FaultyPort<P> {
         // As they were sent the first time: a network repeats packets and doesn't change them.
         self.port.send(&self.repeated, |_, _| ())?;
         Ok(sent)
+    }
+
+    fn departures(&mut self, told: impl FnMut(Departed)) -> io::Result<()> {
+        self.port.departures(told)
     }
 }
 

@@ -6,7 +6,7 @@
 pub mod faulty;
 pub mod ladder;
 
-use maser_sys::datagram::{Arrival, Outgoing, SEND_CHUNK, Sent, Wait};
+use maser_sys::datagram::{Arrival, Departed, Outgoing, SEND_CHUNK, Sent, Wait};
 use maser_sys::{af_xdp::XskPort, mmsg::MmsgPort, uring::UringPort};
 use std::io;
 
@@ -38,6 +38,15 @@ pub trait Port {
     /// # Errors
     /// Only what ends the port.
     fn send(&mut self, replies: &[Outgoing], stamp: impl FnMut(usize, &mut [u8])) -> io::Result<Sent>;
+
+    /// Tells what is known by now of replies sent whose departure somebody wanted to know, each at most once. Some are
+    /// never told: what isn't stamped within a second or two never will be.
+    ///
+    /// # Errors
+    /// Only what ends the port.
+    fn departures(&mut self, _told: impl FnMut(Departed)) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 macro_rules! port {
@@ -61,6 +70,9 @@ macro_rules! port {
                 stamp: impl FnMut(usize, &mut [u8]),
             ) -> io::Result<Sent> {
                 self.send(replies, stamp)
+            }
+            fn departures(&mut self, told: impl FnMut(Departed)) -> io::Result<()> {
+                self.departures(told)
             }
             $($own)?
         }

@@ -15,6 +15,7 @@ use maser_sys::mmsg::MmsgPort;
 use maser_sys::snapshot_cell::Reader;
 use maser_sys::udp_socket::UdpSocket;
 use maser_sys::uring::UringPort;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -29,6 +30,8 @@ pub(super) struct Common {
     pub(super) snapshots: Reader,
     pub(super) smearing: Option<Smearing>,
     pub(super) batch: usize,
+    pub(super) interleaved_clients: usize,
+    pub(super) transmit_correction: bool,
     pub(super) stop: Arc<AtomicBool>,
 }
 
@@ -184,13 +187,17 @@ impl Life<'_> {
     /// Says that it is ready, or why it isn't, and answers from when it is let go until it is stopped. The word is said
     /// once and the channel closed with it, so that the one who waits learns of a worker that went without a word.
     fn serve(self, port: Result<impl Port, ServeError>, splits: Option<SplitWatch>) -> io::Result<()> {
-        let Common { counter, snapshots, smearing, batch, stop } = self.common;
+        let Common { counter, snapshots, smearing, batch, interleaved_clients, transmit_correction, stop } =
+            self.common;
         let Starter { worker, ready, go } = self.starter;
         // All memory of the packet path is there before the word is said.
         let (pinned, serving) = match port {
             Ok(port) => {
                 let serving = Worker::new(port, snapshots, counter, self.counts, batch);
-                (Ok(self.pinned), Some(serving.smearing(smearing).noticing_splits(splits)))
+                let key = RandomState::new().hash_one(0_u8);
+                let serving = serving.smearing(smearing).noticing_splits(splits);
+                let serving = serving.interleaving(interleaved_clients, key).correcting(transmit_correction);
+                (Ok(self.pinned), Some(serving))
             }
             Err(error) => (Err(error), None),
         };

@@ -158,6 +158,20 @@ pub struct WorkerStatus {
     pub events: Counters,
     /// How long packets stayed between their receive stamp and their transmit stamp.
     pub residence: Residence,
+    /// When its replies leave.
+    pub transmit: TransmitStatus,
+}
+
+/// How much later than foreseen a worker's replies leave, as its port told of the last ones.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TransmitStatus {
+    /// Whether transmit timestamps are corrected by it.
+    pub corrected: bool,
+    /// The median; none while too few are known, or where the port can't tell.
+    pub lateness_s: Option<f64>,
+    /// Half of the distance between the quartiles; none as well.
+    pub spread_s: Option<f64>,
 }
 
 impl Status {

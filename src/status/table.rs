@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::interfaces::{interface_lines, verdict_lines};
 use super::tracking::steering_text;
 use super::units::{count, float, nanoseconds, printable, seconds, signed_seconds, uptime};
-use super::{Counters, LeapStatus, Residence, SourceStatus, State, Status};
+use super::{Counters, LeapStatus, Residence, SourceStatus, State, Status, TransmitStatus};
 
 impl State {
     /// As people read it.
@@ -207,22 +207,37 @@ fn share(part: f64) -> String {
 /// A worker a line, and all of them together.
 fn worker_lines(status: &Status) -> String {
     let mut columns = Columns::new(1);
-    columns.row(["Port", "Core", "Answers", "Drops", "p50", "p99", "p99.9", "Max"]);
-    let mut row = |port: String, core: String, answers: u64, drops: u64, residence: &Residence| {
-        let mut cells = vec![port, core, count(answers), count(drops)];
+    columns.row(["Port", "Core", "Answers", "Drops", "p50", "p99", "p99.9", "Max", "Transmit"]);
+    let mut row = |names: [String; 2], answers: u64, drops: u64, residence: &Residence, transmit: String| {
+        let mut cells = Vec::from(names);
+        cells.extend([count(answers), count(drops)]);
         cells.extend(residence_cells(residence));
+        cells.push(transmit);
         columns.row(cells);
     };
     for worker in &status.workers {
-        let (port, core) = (worker.port.clone(), core_name(worker.core));
-        row(port, core, worker.answered(), worker.dropped(), &worker.residence);
+        let names = [worker.port.clone(), core_name(worker.core)];
+        let transmit = transmit_text(&worker.transmit);
+        row(names, worker.answered(), worker.dropped(), &worker.residence, transmit);
     }
     if status.workers.len() > 1 {
         let (answers, drops) = (status.total(|worker| &worker.answers), status.total(|worker| &worker.drops));
         let residence = status.residence();
-        row("all".to_owned(), "all".to_owned(), super::sum(&answers), super::sum(&drops), &residence);
+        let names = ["all".to_owned(), "all".to_owned()];
+        row(names, super::sum(&answers), super::sum(&drops), &residence, String::new());
     }
     columns.text()
+}
+
+/// What is added to transmit timestamps, and how far replies' own lateness spreads about it.
+fn transmit_text(transmit: &TransmitStatus) -> String {
+    match (transmit.lateness_s, transmit.spread_s) {
+        _ if !transmit.corrected => "as written".to_owned(),
+        (Some(lateness_s), Some(spread_s)) => {
+            format!("{} ±{}", signed_seconds(lateness_s), seconds(spread_s))
+        }
+        (None, _) | (_, None) => "-".to_owned(),
+    }
 }
 
 /// What replies name as their reference; nothing while unsynchronised.
@@ -296,9 +311,9 @@ Drops                  1,043   0.01 %
 Events
   snapshot_retry          12
 
-Port    Core     Answers  Drops      p50      p99    p99.9      Max
-af-xdp     0  12,345,678  1,040  1.02 us  4.10 us  16.4 us  1.05 ms
-socket     1   6,879,013      3  1.02 us  4.10 us  16.4 us  1.05 ms
+Port    Core     Answers  Drops      p50      p99    p99.9      Max          Transmit
+af-xdp     0  12,345,678  1,040  1.02 us  4.10 us  16.4 us  1.05 ms  +7.10 us ±210 ns
+socket     1   6,879,013      3  1.02 us  4.10 us  16.4 us  1.05 ms        as written
 all      all  19,224,691  1,043  1.02 us  4.10 us  16.4 us  1.05 ms
 ";
         assert_eq!(table(&plausible(), false), expected, "\n{}", table(&plausible(), false));
@@ -315,7 +330,7 @@ all      all  19,224,691  1,043  1.02 us  4.10 us  16.4 us  1.05 ms
         let status = Status { workers: vec![super::super::WorkerStatus::default()], ..Status::default() };
         let text = table(&status, false);
         assert!(text.contains("Offset          : not known\n"), "{text}");
-        assert!(text.contains("\n       any        0      0    -    -      -    -\n"), "{text}");
+        assert!(text.contains("\n       any        0      0    -    -      -    -  as written\n"), "{text}");
     }
 
     #[test]

@@ -37,6 +37,11 @@ pub(crate) fn plausible() -> Status {
             WorkerStatus {
                 port: "af-xdp".to_owned(),
                 queues: vec!["eth0:0".to_owned(), "eth0:1".to_owned()],
+                transmit: TransmitStatus {
+                    corrected: true,
+                    lateness_s: Some(7.1e-6),
+                    spread_s: Some(2.1e-7),
+                },
                 ..worker(0, 12_345_678, 1_040, 0)
             },
             WorkerStatus { port: "socket".to_owned(), ..worker(1, 6_879_013, 0, 3) },
@@ -195,6 +200,8 @@ fn the_document_keeps_its_names() {
     assert_eq!(text("/tracking/last_events/1/text"), "\"locked: root distance 1.30 us\"");
     assert_eq!(text("/workers/1/drops/short"), "3");
     assert_eq!(text("/workers/0/residence/p50_ns"), "1023");
+    assert_eq!(text("/workers/0/transmit/lateness_s"), "7.1e-6");
+    assert_eq!(text("/workers/1/transmit/spread_s"), "null");
     assert_eq!(text("/ports/1/rung"), "\"socket\"");
     assert_eq!(text("/interfaces/0/frames"), "\"copy\"");
     assert_eq!(text("/interfaces/0/queues/1/events/rx-ring-full"), "1204");

@@ -13,6 +13,7 @@
 //!
 //! (Linux, `Documentation/networking/af_xdp.rst`.)
 
+mod departures;
 mod error;
 mod ledger;
 mod memory;
@@ -23,11 +24,12 @@ mod socket;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::datagram::{RETRIES_MAX, SEND_CHUNK, Sent};
+use crate::datagram::{Departed, RETRIES_MAX, SEND_CHUNK, Sent};
 use crate::xdp_program::Metadata;
+use departures::{Departures, Moment};
 pub use error::XskError;
 use ledger::{Holder, Ledger};
-use memory::{Frames, frame_of, start_of};
+use memory::{Frames, Request, frame_of, start_of};
 pub use port::XskPort;
 use socket::{Kick, Rings, Socket};
 pub use socket::{XskCounts, XskStatistics};
@@ -93,6 +95,9 @@ pub struct Xsk {
     zero_copy: bool,
     why_copied: Option<XskError>,
     busy_poll: bool,
+    departures: Departures,
+    /// Whether the kernel takes requests in front of frames.
+    takes_requests: bool,
     /// In zero-copy mode: the interface was down when a chunk was sent, and the driver hasn't taken all since.
     stalled: bool,
 }
@@ -132,16 +137,25 @@ impl Xsk {
         }
         let socket = Socket::open().map_err(XskError::of("socket"))?;
         let frames = Frames::new(count).map_err(XskError::of("mmap"))?;
-        socket.register(&frames).map_err(|error| match error.raw_os_error() {
-            Some(libc::ENOBUFS) => XskError::LockedMemory { octets: frames.registration().len },
+        let takes_requests = socket.register(&frames).map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOBUFS) => XskError::LockedMemory { octets: frames.length() },
             _ => XskError::of("XDP_UMEM_REG")(error),
         })?;
         let rings = socket.rings(count).map_err(XskError::of("rings"))?;
         set_options(&socket, setting)?;
-        let (ledger, zero_copy, why_copied) = (Ledger::new(count), mode == libc::XDP_ZEROCOPY, None);
-        let busy_poll = busy_poll.is_some();
-        let mut xsk =
-            Self { socket, rings, ledger, frames, zero_copy, why_copied, busy_poll, stalled: false };
+        let zero_copy = mode == libc::XDP_ZEROCOPY;
+        let mut xsk = Self {
+            socket,
+            rings,
+            ledger: Ledger::new(count),
+            frames,
+            zero_copy,
+            why_copied: None,
+            busy_poll: busy_poll.is_some(),
+            departures: Departures::new(count),
+            takes_requests,
+            stalled: false,
+        };
         for frame in 0..count {
             xsk.offer(frame, Holder::Port);
         }
@@ -198,10 +212,7 @@ impl Xsk {
     /// `looking` and the socket polls. There is no batch.
     fn tend(&mut self, looking: bool) -> io::Result<()> {
         debug_assert_eq!(self.ledger.recounted(Holder::Port), 0, "a frame is in no batch");
-        while let Some(address) = self.rings.completed.pop() {
-            self.offer(frame_of(address), Holder::Sending);
-        }
-        self.rings.completed.release();
+        self.collect();
         self.rings.fill.publish();
         if self.rings.fill.needs_wakeup() || (looking && self.busy_poll) {
             self.socket.kick_receiving()?;
@@ -212,6 +223,30 @@ impl Xsk {
             self.socket.kick_sending()?;
         }
         Ok(())
+    }
+
+    /// Takes back what was sent, for the kernel to receive into once that is published, and hears when it left.
+    fn collect(&mut self) {
+        while let Some(address) = self.rings.completed.pop() {
+            let frame = frame_of(address);
+            if self.departures.are_awaited() {
+                assert!(self.ledger.holder(frame) == Holder::Sending, "frame {frame} wasn't sent");
+                // SAFETY: the kernel has given the frame back, and the ledger says that nobody else was given it since.
+                let (request, _) = unsafe { self.frames.octets(address, 0) };
+                let stamp_ns = Request::stamp_ns(request).filter(|_| self.takes_requests);
+                self.departures.complete(frame, stamp_ns);
+            }
+            self.offer(frame, Holder::Sending);
+        }
+        self.rings.completed.release();
+    }
+
+    /// Tells when replies left, each once.
+    fn departures(&mut self, told: impl FnMut(Departed)) {
+        if self.zero_copy && self.departures.are_awaited() {
+            self.collect();
+        }
+        self.departures.drain().for_each(told);
     }
 
     /// Moves what came into the batch, which may hold up to `most`.
@@ -237,8 +272,28 @@ impl Xsk {
     /// Queues the first `length` octets of a frame of the batch; the kernel sees it when that is published.
     #[inline]
     fn queue(&mut self, Received { address, .. }: Received, length: u32) {
+        self.push(address, length, 0);
+    }
+
+    /// The same with a name under which its departure is told, or without one beside such.
+    fn queue_asked(&mut self, Received { address, .. }: Received, length: u32, name: Option<u64>) {
+        let frame = frame_of(address);
+        if self.takes_requests && (name.is_some() || !self.zero_copy) {
+            assert!(self.ledger.holder(frame) == Holder::Port, "frame {frame} is being sent");
+            // SAFETY: the ledger says that the port holds the frame.
+            let (request, _) = unsafe { self.frames.octets(address, 0) };
+            Request::ask_for_stamp(request);
+            self.push(address, length, libc::XDP_TX_METADATA);
+        } else {
+            self.push(address, length, 0);
+        }
+        self.departures.queue(frame, name);
+    }
+
+    #[inline]
+    fn push(&mut self, address: u64, length: u32, options: u32) {
         self.ledger.pass(frame_of(address), Holder::Port, Holder::Sending);
-        self.rings.to_send.push(libc::xdp_desc { addr: address, len: length, options: 0 });
+        self.rings.to_send.push(libc::xdp_desc { addr: address, len: length, options });
     }
 
     /// Whether a chunk may be queued: once the kernel has taken the last, in zero-copy mode only after the interface was
@@ -275,12 +330,15 @@ impl Xsk {
             if self.rings.to_send.needs_wakeup() && self.socket.kick_sending()? == Kick::Down {
                 self.stalled = true;
                 self.spoil_untaken();
+                self.departures.drop_chunk();
                 sent.refused += count;
             } else {
+                self.departures.await_chunk();
                 sent.sent += count;
             }
             return Ok(());
         }
+        let begun = self.departures.are_asked().then(Moment::now);
         let (mut left, mut dropped, mut tries, mut kick) = (count, 0, 0, Kick::Done);
         while left > 0 && dropped < count && tries < RETRIES_MAX && kick != Kick::Down {
             kick = self.socket.kick_sending()?;
@@ -291,6 +349,15 @@ impl Xsk {
             }
             // Before Linux 6.16 the kernel says what it took of a chunk only once it took all, so less may be left.
             left = count.min(self.rings.to_send.waiting() as usize);
+        }
+        if let Some(begun) = begun {
+            // Else nobody knows which went by which call.
+            if left == 0 && tries == 1 && dropped == 0 {
+                let ended = Moment::now();
+                self.collect();
+                self.departures.conclude(begun, ended);
+            }
+            self.departures.drop_chunk();
         }
         if left > 0 {
             self.spoil_untaken();

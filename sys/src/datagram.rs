@@ -106,6 +106,22 @@ pub struct Outgoing {
     pub index: u16,
     /// Octets of its buffer to send, at most what was received: replies are never longer than requests.
     pub length: u16,
+    /// What names the reply when its departure is told, where somebody wants to know; unique among those that a port has
+    /// still to tell. Over sockets it must be octets 32 to 40 of the reply, its receive timestamp, as a big-endian number:
+    /// the kernel loops stamped packets back, and knows them by nothing else.
+    pub departure: Option<u64>,
+}
+
+/// When a reply left, as its port tells it afterwards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Departed {
+    /// Which one: [`Outgoing::departure`].
+    pub name: u64,
+    /// When the kernel handed it to the driver, in `CLOCK_REALTIME`; over AF_XDP in copy mode an estimate of that, in
+    /// `CLOCK_MONOTONIC`.
+    pub stamp: Option<Stamp>,
+    /// When the NIC sent it, in nanoseconds of the NIC's own clock: then there is no other stamp.
+    pub nic_stamp_ns: Option<i64>,
 }
 
 /// What became of replies.

@@ -15,11 +15,12 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::datagram::{
-    Arrival, BATCH_MAX, Outgoing, RETRIES_MAX, SEND_CHUNK, SOCKETS_MAX, Sent, Wait, ends_receiving,
+    Arrival, BATCH_MAX, Departed, Outgoing, RETRIES_MAX, SEND_CHUNK, SOCKETS_MAX, Sent, Wait, ends_receiving,
     ends_sending, is_congestion, last_errno,
 };
+use crate::transmit_stamp::Departures;
 use crate::udp_socket::UdpSocket;
-use memory::{Replies, Requests};
+use memory::{Replies, Requests, Way};
 
 /// Sockets that are read and written in batches by system call.
 pub struct MmsgPort {
@@ -29,6 +30,7 @@ pub struct MmsgPort {
     current: usize,
     requests: Requests,
     replies: Replies,
+    departures: Departures,
     /// `SO_RCVTIMEO` as it was last set, with a single socket.
     timeout: Option<Duration>,
     receive_failures: u64,
@@ -49,6 +51,7 @@ impl MmsgPort {
             sockets.iter().map(|socket| pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 });
         Ok(Self {
             polls: polls.collect(),
+            departures: Departures::new(sockets.len()),
             sockets: sockets.into(),
             current: 0,
             requests: Requests::new(batch),
@@ -159,7 +162,14 @@ impl MmsgPort {
             unsafe { libc::ppoll(self.polls.as_mut_ptr(), count, &raw const limit, std::ptr::null()) };
         match ready {
             0 => Ok(false),
-            1.. => Ok(true),
+            1.. => {
+                for (socket, poll) in self.polls.iter().enumerate() {
+                    if poll.revents & libc::POLLERR != 0 {
+                        self.departures.notice(socket);
+                    }
+                }
+                Ok(true)
+            }
             _ => match last_errno() {
                 libc::EINTR => Ok(false),
                 errno if ends_receiving(errno) => Err(io::Error::from_raw_os_error(errno)),
@@ -198,11 +208,13 @@ impl MmsgPort {
         replies: &[Outgoing],
         mut stamp: impl FnMut(usize, &mut [u8]),
     ) -> io::Result<Sent> {
-        let wildcard = self.sockets[self.current].is_wildcard();
+        let socket = &self.sockets[self.current];
+        let (from_asked, nic_stamps) = (socket.is_wildcard(), socket.has_nic_stamps());
         let mut sent = Sent::default();
         for chunk in replies.chunks(SEND_CHUNK) {
             for (position, reply) in chunk.iter().enumerate() {
-                self.replies.prepare(position, *reply, &mut self.requests, wildcard, &mut stamp);
+                let way = Way { from_asked, nic_stamps, departures: &self.departures };
+                self.replies.prepare(position, *reply, &mut self.requests, way, &mut stamp);
             }
             if !self.send_chunk(chunk.len(), &mut sent)? {
                 sent.congested = replies.len() - sent.sent - sent.refused;
@@ -217,7 +229,8 @@ impl MmsgPort {
     /// What follows one that failed goes with the stamp that it has: it is no older than a chunk's sends.
     fn send_chunk(&mut self, count: usize, sent: &mut Sent) -> io::Result<bool> {
         let fd = self.sockets[self.current].as_raw_fd();
-        let mut rest = &mut self.replies.headers()[..count];
+        let socket = u16::try_from(self.current).expect("bounded by SOCKETS_MAX");
+        let (mut rest, mut names) = self.replies.prepared(count);
         let mut interruptions = 0;
         while !rest.is_empty() {
             let length = vector_length(rest.len());
@@ -227,6 +240,9 @@ impl MmsgPort {
             let done = match usize::try_from(taken).map_err(|_| last_errno()) {
                 Ok(taken) => {
                     sent.sent += taken;
+                    for name in names[..taken].iter().flatten() {
+                        self.departures.sent(socket, *name);
+                    }
                     taken
                 }
                 Err(libc::EINTR) if interruptions < RETRIES_MAX => {
@@ -242,8 +258,22 @@ impl MmsgPort {
                 }
             };
             rest = &mut rest[done..];
+            names = &names[done..];
         }
         Ok(true)
+    }
+
+    /// Tells when replies left, as far as the kernel has said so, each once; a stamp that doesn't come within a second or two
+    /// is not told any more. Without any to come there is no system call.
+    ///
+    /// A reply is known by octets 32 to 40 of its payload, its receive timestamp: if these aren't the name that was given,
+    /// or if two have the same, it is never told. The NIC's own stamp takes the place of the kernel's on sockets that
+    /// [report it](crate::udp_socket::SocketOptions::nic_stamps), for packets that the NIC stamps.
+    ///
+    /// # Errors
+    /// Only what going on can't mend. Where a filter refuses the call, nothing is asked for any more.
+    pub fn departures(&mut self, told: impl FnMut(Departed)) -> io::Result<()> {
+        self.departures.tell(&self.sockets, told)
     }
 }
 

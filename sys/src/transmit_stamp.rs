@@ -1,8 +1,10 @@
 //! Transmit stamps, from a socket's error queue.
 //!
 //! The kernel loops back what it was asked to stamp, with all headers that it had when the driver got it. Nothing here
-//! says which request that was: the caller knows it by its octets. Only the kernel's own stamps are asked for; those of
-//! a NIC are in the NIC's clock and wait for a line of their own.
+//! says which datagram that was: the caller knows it by its octets. A NIC's stamps are in the NIC's own clock.
+
+mod asked;
+mod departures;
 
 use std::io;
 use std::mem::offset_of;
@@ -13,6 +15,7 @@ use maser_core::time::Stamp;
 
 use crate::datagram::{Control, Plain, RETRIES_MAX, SharedArray, empty_message, ends_receiving, last_errno};
 use crate::outbox::SLOT_LENGTH;
+pub(crate) use departures::Departures;
 
 /// Octets kept for control messages: the stamps (64), packet info (40), the extended error (64), rounded up.
 const CONTROL_LENGTH: usize = 192;
@@ -51,11 +54,24 @@ impl TransmitStamps {
         Self { slots, vectors, headers }
     }
 
-    /// Hands over what waits in the error queue of `socket`, at most a batch; how many there were.
+    /// Hands over the kernel's stamps in the error queue of `socket`, at most a batch; how many messages there were.
     pub(crate) fn receive(
         &mut self,
         socket: BorrowedFd<'_>,
         mut take: impl FnMut(&[u8], Stamp),
+    ) -> io::Result<usize> {
+        self.receive_each(socket, |octets, control| {
+            if let Some(stamp) = control.stamp {
+                take(octets, stamp);
+            }
+        })
+    }
+
+    /// Hands over all that waits in the error queue of `socket`, at most a batch; how many messages there were.
+    fn receive_each(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        mut take: impl FnMut(&[u8], &Control),
     ) -> io::Result<usize> {
         let received = self.fill(socket)?;
         for (index, header) in self.headers.iter().enumerate().take(received) {
@@ -63,8 +79,8 @@ impl TransmitStamps {
             let slot = unsafe { self.slots.get_mut(index) };
             let control = slot.control.get(..header.msg_hdr.msg_controllen).unwrap_or_default();
             let length = usize::try_from(header.msg_len).unwrap_or(usize::MAX);
-            if let (Some(stamp), Some(octets)) = (Control::parse(control).stamp, slot.octets.get(..length)) {
-                take(octets, stamp);
+            if let Some(octets) = slot.octets.get(..length) {
+                take(octets, &Control::parse(control));
             }
         }
         Ok(received)

@@ -53,6 +53,7 @@ pub struct UdpSocket {
     fd: OwnedFd,
     address: SocketAddr,
     receive_buffer: usize,
+    nic_stamps: bool,
 }
 
 impl UdpSocket {
@@ -125,7 +126,7 @@ impl UdpSocket {
         }
         set(&fd, sockopt::Timestamping, &stamps, "SO_TIMESTAMPING")?;
         let receive_buffer = buffers(&fd, options)?;
-        Ok(Self { fd, address, receive_buffer })
+        Ok(Self { fd, address, receive_buffer, nic_stamps: options.nic_stamps })
     }
 
     fn bind(mut self, address: SocketAddr) -> Result<Self, OpenError> {
@@ -152,6 +153,11 @@ impl UdpSocket {
     #[must_use]
     pub const fn receive_buffer(&self) -> usize {
         self.receive_buffer
+    }
+
+    /// Whether it reports the NIC's stamps.
+    pub(crate) const fn has_nic_stamps(&self) -> bool {
+        self.nic_stamps
     }
 
     /// Whether it serves every address of the machine, so that a reply must say which it comes from.

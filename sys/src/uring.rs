@@ -8,6 +8,11 @@
 //! it: a worker makes its port after it was pinned. It starts disabled and is enabled with restrictions, since its
 //! operations pass by seccomp: it can receive from and send to the registered sockets, and nothing else.
 //!
+//! Transmit stamps are read from the sockets' error queues as the other port does
+//! ([`departures`](UringPort::departures)), past the ring: one call a batch that asked for any.
+//! `SOCKET_URING_OP_TX_TIMESTAMP` (Linux 6.17) would save that call, but every completion of its ring is twice as long, and
+//! it passes on stamps without their packets, so that replies could be known by number alone.
+//!
 //! The last chunk's submission also runs the receives that are due, so at full load a batch of [`SEND_CHUNK`] takes a
 //! single system call.
 //!
@@ -33,7 +38,7 @@ use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, opcode};
 
 use crate::datagram::{
-    Arrival, BATCH_MAX, Outgoing, RETRIES_MAX, SEND_CHUNK, SOCKETS_MAX, Sent, Wait, last_errno,
+    Arrival, BATCH_MAX, Departed, Outgoing, RETRIES_MAX, SEND_CHUNK, SOCKETS_MAX, Sent, Wait, last_errno,
 };
 use crate::udp_socket::UdpSocket;
 use books::{Books, Received, SEND};
@@ -190,6 +195,14 @@ impl UringPort {
         Ok(std::mem::take(&mut self.books.sent))
     }
 
+    /// Tells when replies left, as [`MmsgPort::departures`](crate::mmsg::MmsgPort::departures) does.
+    ///
+    /// # Errors
+    /// Only what going on can't mend. Where a filter refuses the call, nothing is asked for any more.
+    pub fn departures(&mut self, told: impl FnMut(Departed)) -> io::Result<()> {
+        self.books.departures.tell(&self.sockets, told)
+    }
+
     /// Whether so many sends fit, besides a receive for each socket. They do unless the kernel took nothing for a
     /// while, for want of memory.
     fn has_room(&mut self, sends: usize) -> bool {
@@ -197,23 +210,28 @@ impl UringPort {
         queue.capacity() - queue.len() >= sends + self.sockets.len()
     }
 
-    /// Stamps a reply and queues its send: by the cheaper operation, which can't say where the reply comes from, if the
-    /// socket's own address is the one that was asked.
+    /// Stamps a reply and queues its send: by the cheaper operation, which can't say where the reply comes from nor that its
+    /// departure is to be told, if the socket's own address is the one that was asked and nobody wants to know.
     fn queue(&mut self, reply: Outgoing, stamp: &mut impl FnMut(usize, &mut [u8])) {
         let (index, length) = (usize::from(reply.index), usize::from(reply.length));
         let Received { buffer, socket } = self.batch[index];
-        let wildcard = self.sockets[usize::from(socket)].is_wildcard();
+        let way = &self.sockets[usize::from(socket)];
+        let (wildcard, nic_stamps) = (way.is_wildcard(), way.has_nic_stamps());
         let books = &mut *self.books;
         books.ledger.pass(buffer, Holder::Port, Holder::Sending);
         // SAFETY: the port held the buffer a line above, and nothing was submitted since.
         let slot = unsafe { books.memory.slot(buffer) };
         let filled = slot.filled();
         assert!(length <= filled.payload, "a reply of {length} octets to a request of {}", filled.payload);
-        stamp(index, &mut slot.payload[..length]);
+        let payload = &mut slot.payload[..length];
+        stamp(index, payload);
+        let name = books.departures.wanted(reply.departure, payload);
+        books.names[usize::from(buffer)] = name.map(|name| (socket, name));
         let file = Fixed(u32::from(socket));
-        let send = if wildcard {
+        let send = if wildcard || name.is_some() {
+            let stamps = name.map(|_| nic_stamps);
             // SAFETY: as above.
-            let message = unsafe { books.memory.reply(buffer, length) };
+            let message = unsafe { books.memory.reply(buffer, length, wildcard, stamps) };
             opcode::SendMsg::new(file, message).flags(DONT_WAIT).build()
         } else {
             opcode::Send::new(file, books.memory.payload(buffer), u32::from(reply.length))

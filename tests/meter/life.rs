@@ -45,6 +45,10 @@ fn what_cannot_be_is_refused_with_its_reason() {
         ("fixed 127.0.0.1 --mix mac", "--key"),
         ("fixed 127.0.0.1 --sender live --closed-loop", "--closed-loop"),
         ("fixed 127.0.0.1 --mix nonsense", "possible values"),
+        ("fixed 127.0.0.1 --interleaved=101%", "between 0 and 100%"),
+        ("fixed 127.0.0.1 --interleaved --sender live", "can't interleave"),
+        ("fixed 127.0.0.1 --interleaved --cores 0-1", "name one core"),
+        ("fixed 127.0.0.1 --interleaved --from 10.0.0.0/8 --clients 2000000", "1048576"),
         ("compare /nowhere/a.json /nowhere/b.json", "/nowhere/a.json"),
     ] {
         let refused = run(words);

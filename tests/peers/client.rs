@@ -74,6 +74,21 @@ pub(crate) const CLIENTS: [Client; 8] = [
     },
 ];
 
+/// Not among the others: it is asked of servers that interleave.
+pub(crate) const CHRONYD_XLEAVE: Client = Client {
+    name: "chronyd-xleave",
+    program: "chrony/usr/bin/chronyc",
+    accepts: |line, server| {
+        line.contains("Interleaved : Yes ")
+            && number_after(line, "Total valid RX : ").is_some_and(|replies| replies >= REPLIES_MIN)
+            && number_after(line, "Offset : ").is_some_and(is_small)
+            && line.contains(&format!(" {server} "))
+    },
+};
+
+/// So many replies have to be followed before the last is looked at: some seconds of asking.
+const REPLIES_MIN: f64 = 20.0;
+
 impl Client {
     /// Why this client can't run on this machine, if it can't.
     pub(crate) fn missing(&self) -> Option<String> {
@@ -109,6 +124,11 @@ impl Client {
         clock?;
         evidence.ok_or_else(|| said.split_off(said.len().saturating_sub(REPORT_LINES_MAX)).join("\n"))
     }
+}
+
+/// A program by its path below the cache.
+pub(crate) fn program(path: &str) -> PathBuf {
+    cache().join(path)
 }
 
 /// Where `setup.sh` puts the clients.

@@ -46,6 +46,26 @@ chronyd)
 	"$peers/chrony/usr/sbin/chronyd" -x -d -u root -f chrony.conf &
 	keep_asking "$peers/chrony/usr/bin/chronyc" -h /run/client/control/chronyd.sock -n sources
 	;;
+chronyd-xleave)
+	mkdir -m 750 control
+	cat >chrony.conf <<-EOF
+		server $server iburst xleave minpoll -2 maxpoll -2
+		pidfile /run/client/pid
+		cmdport 0
+		bindcmdaddress /run/client/control/chronyd.sock
+	EOF
+	"$peers/chrony/usr/sbin/chronyd" -x -d -u root -f chrony.conf &
+	chronyc() { timeout 5 "$peers/chrony/usr/bin/chronyc" -h /run/client/control/chronyd.sock -n "$@" || true; }
+	# What it says of the last reply, how many there were, and what it makes of all, in one line.
+	for _ in $(seq $SECONDS_MAX); do
+		sleep 2
+		{
+			chronyc ntpdata | grep -E '^(Interleaved|TX timestamping|Offset|Total valid RX)'
+			chronyc sourcestats | tail -n 1
+		} | tr -s '[:space:]' ' '
+		echo
+	done
+	;;
 ntpdig)
 	export PYTHONPATH="$peers/ntpsec/usr/lib/python3/dist-packages" PYTHONDONTWRITEBYTECODE=1
 	exec python3 "$peers/ntpsec/usr/bin/ntpdig" -t 5 "$server"

@@ -1,6 +1,7 @@
 """A server whose every reply has the wrong origin timestamp: what a spoofer who can't see the requests would send.
 
-No client may accept it. It proves that the tests with real clients are able to fail.
+No client may accept it. It proves that the tests with real clients are able to fail. `liar.py ADDRESS 0` gets it right,
+in basic mode whatever was asked for.
 """
 
 import socket
@@ -12,6 +13,7 @@ SECONDS_1900_TO_1970 = 2_208_988_800
 LIE_SECONDS = 1000
 
 address = sys.argv[1]
+lie_seconds = int(sys.argv[2]) if len(sys.argv) > 2 else LIE_SECONDS
 family = socket.AF_INET6 if ":" in address else socket.AF_INET
 with socket.socket(family, socket.SOCK_DGRAM) as port:
     port.bind((address, 123))
@@ -22,7 +24,7 @@ with socket.socket(family, socket.SOCK_DGRAM) as port:
             continue
         now = int((time.time() + SECONDS_1900_TO_1970) * 2**32)
         (origin,) = struct.unpack("!Q", request[40:48])
-        lie = (origin + (LIE_SECONDS << 32)) % 2**64
+        lie = (origin + (lie_seconds << 32)) % 2**64
         first = request[0] & 0x38 | 4
         port.sendto(
             struct.pack(

@@ -1,15 +1,35 @@
-//! When a reply will leave that shares its system call with others.
+//! When a reply will leave: some while after its transmit timestamp is written, and later where others leave before it.
 //!
 //! Transmit timestamps are written before the call that sends the replies, one after the other. The second leaves when
 //! the first has been sent, and so on: its timestamp is that much later than now. What a send takes is learnt from the
 //! calls before, on the low side, so that a timestamp is rather a little early, as without this all are, than late.
+//!
+//! What remains from then on until a reply is handed to the driver or the wire is learnt where a port tells departures
+//! afterwards: the median of what it has been lately, so that a timestamp is as often late as early.
 
-/// What a send takes, in ticks of the counter.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+use super::median::Median;
+use crate::time::Span;
+
+/// What sends take.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Departure {
-    /// 2⁻⁸ ticks.
+    /// One of several of a call, in 2⁻⁸ ticks of the counter.
     each: i64,
+    /// How much later than foreseen replies left, in nanoseconds.
+    late: Median,
 }
+
+/// How much later than foreseen replies have left lately.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lateness {
+    /// Their median, in nanoseconds.
+    pub median_ns: i32,
+    /// Half of the distance between their quartiles, in nanoseconds.
+    pub spread_ns: u32,
+}
+
+/// A median beyond this isn't added whole: that a reply waits for so long is no matter of sending it.
+const CORRECTION_MAX: Span = Span::from_nanos(1_000_000);
 
 const FRACTION_BITS: u32 = 8;
 /// A shorter send is believed by a quarter at once; a longer one by a 64th, since preemptions and interrupts make single
@@ -23,7 +43,7 @@ impl Departure {
     /// Nothing is known yet, and nothing is added.
     #[must_use]
     pub const fn new() -> Self {
-        Self { each: 0 }
+        Self { each: 0, late: Median::new() }
     }
 
     /// A call that sent `replies` took `ticks`, from the stamp of the first on. Nonsense is passed over.
@@ -43,6 +63,29 @@ impl Departure {
     pub const fn ticks_after(&self, ahead: u32) -> i64 {
         let ticks = self.each.saturating_mul(ahead as i64);
         ticks >> FRACTION_BITS
+    }
+
+    /// A reply left so much later than foreseen.
+    pub fn learn_late(&mut self, late: Span) {
+        let nanos = late.as_nanos().clamp(i64::from(i32::MIN), i64::from(i32::MAX));
+        if let Ok(nanos) = i32::try_from(nanos) {
+            self.late.push(nanos);
+        }
+    }
+
+    /// How much later than foreseen replies leave; none before enough of them are known.
+    #[must_use]
+    pub fn lateness(&self) -> Option<Lateness> {
+        let (median_ns, spread_ns) = self.late.median_and_spread()?;
+        Some(Lateness { median_ns, spread_ns })
+    }
+}
+
+impl Lateness {
+    /// What is to be added to the moment when a reply is foreseen to leave.
+    #[must_use]
+    pub fn correction(self) -> Span {
+        Span::from_nanos(self.median_ns.into()).clamp(-CORRECTION_MAX, CORRECTION_MAX)
     }
 }
 
@@ -77,6 +120,24 @@ mod tests {
             departure.learn(8_000, 16);
         }
         assert!(departure.ticks_after(1) < 520, "{departure:?}");
+    }
+
+    #[test]
+    fn the_correction_is_the_median_and_no_more_than_a_millisecond() {
+        let mut departure = Departure::new();
+        assert_eq!(departure.lateness(), None);
+        for number in 0..100 {
+            let preempted = if number % 3 == 0 { 50_000_000 } else { 0 };
+            departure.learn_late(Span::from_nanos(4_000 + number % 7 * 100 + preempted));
+        }
+        let lateness = departure.lateness().unwrap();
+        assert!((4_000..5_000).contains(&lateness.median_ns), "{lateness:?}");
+        assert_eq!(lateness.correction(), Span::from_nanos(lateness.median_ns.into()));
+        for _ in 0..100 {
+            departure.learn_late(Span::MAX);
+        }
+        assert_eq!(departure.lateness().unwrap().correction(), CORRECTION_MAX);
+        assert_eq!(departure.ticks_after(3), 0, "the other figure is its own");
     }
 
     proptest! {

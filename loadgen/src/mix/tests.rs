@@ -21,12 +21,16 @@ fn mix(name: MixName) -> Mix {
 /// Number `number` of a mix, and what is expected of its reply.
 fn request(mix: &Mix, number: u64) -> (Vec<u8>, Expectation) {
     let mut octets = [0xAA; LENGTH_MAX];
-    let written = mix.write(number, cookie(number), None, &mut octets);
+    let written = mix.write(number, stamps(number), Ask::Mix, &mut octets);
     (octets[..written.length].to_vec(), written.expectation)
 }
 
 fn cookie(number: u64) -> u64 {
     crate::cookie::Cookies::new(SEED).of(number)
+}
+
+fn stamps(number: u64) -> Stamps {
+    Stamps { transmit: cookie(number << 1), receive: cookie(number << 1 | 1) }
 }
 
 fn parse(octets: &[u8]) -> Result<Request, DropReason> {
@@ -79,11 +83,11 @@ fn maser_answers_what_expects_an_answer_and_nothing_else() {
             );
             let Ok(parsed) = parsed else { continue };
             assert_eq!(parsed.version as u8, expectation.version, "{name:?}");
-            assert_eq!(parsed.transmit.bits(), cookie(number));
+            assert_eq!(parsed.transmit.bits(), stamps(number).transmit);
             let reply = reply(&octets, &parsed);
             let content = check(&reply, &expectation, false, None);
             assert!(matches!(content, Ok(Content::Time { receive: ARRIVAL, .. })), "{name:?}: {content:?}");
-            assert_eq!(crate::reply::origin(&reply), Some(cookie(number)));
+            assert_eq!(crate::reply::origin(&reply), Some(stamps(number).transmit));
         }
     }
 }
@@ -174,19 +178,33 @@ fn clients_come_in_turn_but_for_floods() {
 }
 
 #[test]
-fn an_interleaved_request_names_the_exchange_before() {
-    let mix = mix(MixName::Interleaved);
-    assert!(mix.keeps_exchanges() && names().filter(|name| self::mix(*name).keeps_exchanges()).count() == 1);
-    let basic = parse(&request(&mix, 5).0).expect("a request");
-    assert_eq!((basic.origin.bits(), basic.receive.bits()), (0, 0));
-    let previous = Previous { server_receive: 11, receive_cookie: 12 };
-    let mut octets = [0; LENGTH_MAX];
-    let written = mix.write(6, cookie(6), Some(previous), &mut octets);
-    let interleaved = parse(&octets[..written.length]).expect("a request");
-    assert_eq!((interleaved.origin.bits(), interleaved.receive.bits()), (11, 12));
-    assert_eq!(interleaved.transmit.bits(), cookie(6));
-    let other = self::mix(MixName::Phone).write(6, 1, Some(previous), &mut octets);
-    assert_eq!(&octets[24..other.length - 8], [0; 16], "only the interleaved mix names it");
+fn an_interleaved_request_names_the_exchange_before_whatever_the_mix_is() {
+    for mix in names().map(mix) {
+        let mut octets = [0; LENGTH_MAX];
+        let mut asked = |ask| {
+            let written = mix.write(6, stamps(6), ask, &mut octets);
+            let header = octets.first_chunk::<48>().expect("a header").to_vec();
+            assert_eq!(mix.key().is_none(), written.length == 48);
+            (parse(&header).expect("a request"), written.expectation)
+        };
+        let (basic, expectation) = asked(Ask::Basic);
+        assert_eq!((basic.origin.bits(), basic.receive.bits()), (0, 0));
+        assert!(!expectation.interleaved && !expectation.silence);
+        let (interleaved, expectation) = asked(Ask::Interleaved { server_receive: 11 });
+        assert_eq!((interleaved.origin.bits(), interleaved.receive.bits()), (11, stamps(6).receive));
+        assert_eq!(interleaved.transmit.bits(), stamps(6).transmit);
+        assert!(expectation.interleaved && !expectation.silence);
+    }
+}
+
+/// Else a server that answered them interleaved would go unnoticed.
+#[test]
+fn basic_requests_that_have_a_receive_timestamp_have_their_own() {
+    let mix = mix(MixName::Ntpv4);
+    let receives: BTreeSet<u64> =
+        (0..64).map(|number| parse(&request(&mix, number).0).expect("a request").receive.bits()).collect();
+    assert!(receives.len() > 10 && receives.contains(&0), "{receives:?}");
+    assert!((0..64).all(|number| !request(&mix, number).1.interleaved));
 }
 
 #[test]
@@ -198,7 +216,7 @@ fn signed_requests_verify_and_unsigned_replies_to_them_do_not() {
         let (mut octets, expectation) = request(&mix, 3);
         assert_eq!((octets.len(), expectation.mac, usize::from(expectation.length)), (length, true, length));
         assert!(mix.key().expect("a key").verify(&octets));
-        assert_eq!(parse(&octets[..48]).map(|parsed| parsed.transmit.bits()), Ok(cookie(3)));
+        assert_eq!(parse(&octets[..48]).map(|parsed| parsed.transmit.bits()), Ok(stamps(3).transmit));
         // As a server with the key would answer: time first, then the digest of it.
         octets[0] = 0x24;
         octets[1] = 1;
@@ -224,7 +242,9 @@ fn a_sender_in_the_kernel_gets_every_request_of_the_mixes_that_it_can_send() {
         assert!((1..=VARIANTS_MAX).contains(&heads.len()));
         for (number, head) in (0..).zip(&heads) {
             let (octets, expectation) = request(&mix, number);
-            assert_eq!(octets[..HEAD_LENGTH], head[..]);
+            // A sender in the kernel has no receive timestamps to fill in.
+            assert_eq!(octets[..RECEIVE.start], head[..RECEIVE.start]);
+            assert_eq!(octets[RECEIVE] == [0; 8], head[RECEIVE] == [0; 8]);
             assert_eq!(expectation, Expectation::of_answered(head[0], 48));
         }
     }

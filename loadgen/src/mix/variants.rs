@@ -3,7 +3,7 @@
 //! A mix is a list of up to 64 of them, which come in turn: a variant that is listed three times has three
 //! shares. The seed shuffles the list. What needs more than a filled-in timestamp, the mix adds.
 
-use super::{MixName, VARIANTS_MAX};
+use super::{MixName, RECEIVE, VARIANTS_MAX};
 use crate::cookie::scramble;
 use crate::reply::Expectation;
 use maser_core::wire::ntp::LENGTH as HEADER_LENGTH;
@@ -70,6 +70,12 @@ impl Variant {
         &self.octets[..usize::from(self.length)]
     }
 
+    /// Whether it has a receive timestamp, as an interleaved request has and simple ones haven't.
+    #[inline]
+    pub(super) fn has_receive(&self) -> bool {
+        self.length >= 48 && self.octets[RECEIVE].iter().any(|octet| *octet != 0)
+    }
+
     /// What its reply must be like.
     #[inline]
     pub(super) const fn expectation(&self) -> Expectation {
@@ -87,7 +93,7 @@ const INIT: u32 = u32::from_be_bytes(*b"INIT");
 const REFERENCE_ID: u32 = u32::from_be_bytes([192, 0, 2, 123]);
 
 /// chronyd tells nothing but its poll interval; its precision is always 32.
-const CHRONYD: [Variant; 3] = [
+pub(super) const CHRONYD: [Variant; 3] = [
     Variant::header([0x2300_0620, 0, 0, 0]),
     Variant::header([0x2300_0820, 0, 0, 0]),
     Variant::header([0x2300_0A20, 0, 0, 0]),
@@ -159,7 +165,7 @@ fn shares(name: MixName, seed: u64) -> Vec<(usize, Variant)> {
     match name {
         MixName::Sntp => each(1, &[0x08, 0x13, 0x1B, 0x23, 0xDB, 0xE3].map(Variant::simple)),
         MixName::Ntpv4 | MixName::Iburst => [each(2, &CHRONYD), ntpd(2), each(2, &[NTPD_STARTING])].concat(),
-        MixName::Interleaved | MixName::Mac => each(1, &CHRONYD),
+        MixName::Mac => each(1, &CHRONYD),
         MixName::W32time => [
             each(18, &W32TIME),
             each(6, &W32TIME_PEER),

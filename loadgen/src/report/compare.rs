@@ -166,6 +166,7 @@ fn pairs<'a>(a: &'a Document, b: &'a Document) -> Vec<(&'a Summary, &'a Summary)
 fn differences(a: &Document, b: &Document) -> Vec<String> {
     let clients = [a, b].map(|document| document.result.clients.to_string());
     let (one, other) = (&a.setting, &b.setting);
+    let interleaving = [one, other].map(|setting| setting.interleaving_clients.to_string());
     [
         ("mode", &one.mode, &other.mode),
         ("target", &one.target, &other.target),
@@ -173,6 +174,7 @@ fn differences(a: &Document, b: &Document) -> Vec<String> {
         ("mix", &one.mix, &other.mix),
         ("kernel", &a.kernel, &b.kernel),
         ("clients", &clients[0], &clients[1]),
+        ("interleaving clients", &interleaving[0], &interleaving[1]),
     ]
     .iter()
     .filter(|(_, first, second)| first != second)

@@ -81,6 +81,7 @@ pub(super) fn ladder(steps: Vec<Summary>) -> Document {
             target: "10.0.0.2:123".to_owned(),
             sender: "packet".to_owned(),
             mix: "basic".to_owned(),
+            interleaving_clients: 0,
             threads: 1,
             coverage: Coverage::All,
             closed_loop: false,

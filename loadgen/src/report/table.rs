@@ -60,7 +60,26 @@ pub fn row(step: &Summary) -> String {
     if !notes.is_empty() {
         let _ = writeln!(text, "{:>9} {}", "└", notes.join(", "));
     }
+    for line in transmit_errors(step) {
+        let _ = writeln!(text, "{:>9} {line}", "└");
+    }
     text
+}
+
+/// How early the transmit timestamps of either kind of reply were, where some clients interleave.
+fn transmit_errors(step: &Summary) -> Vec<String> {
+    let kinds = [("interleaved", step.interleaved_transmit_error_ns), ("basic", step.transmit_error_ns)];
+    let measured = kinds.into_iter().filter_map(|(kind, errors)| errors.map(|errors| (kind, errors)));
+    measured
+        .filter(|_| step.interleaving > 0)
+        .map(|(kind, errors)| {
+            let (mean, deviation) = (signed_time(errors.mean), time(errors.stddev));
+            let [p50, p99, max] = [errors.p50, errors.p99, errors.max].map(|nanos| time(approximate(nanos)));
+            format!(
+                "transmit error, {kind}: mean {mean}, stddev {deviation}, p50 {p50}, p99 {p99}, max {max}"
+            )
+        })
+        .collect()
 }
 
 /// Right-aligned to their widths.
@@ -110,6 +129,7 @@ pub fn footer(document: &Document) -> String {
     let total = total(document);
     let mut lines = vec![checked(document)];
     lines.extend(losses(&total));
+    lines.extend(interleaved(&total));
     lines.extend(broken(&total));
     // A closed loop has no schedule to keep: it sends when its server lets it.
     if !document.setting.closed_loop {
@@ -155,6 +175,7 @@ fn total(document: &Document) -> Summary {
         total.kod += step.kod;
         total.basic += step.basic;
         total.interleaved += step.interleaved;
+        total.interleaving += step.interleaving;
         total.unseen += step.unseen;
         total.octets_sent += step.octets_sent;
         total.octets_received += step.octets_received;
@@ -208,6 +229,15 @@ fn losses(total: &Summary) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// How many of the replies that were asked to be are interleaved.
+fn interleaved(total: &Summary) -> Option<String> {
+    let asked = plural(total.interleaving, "reply", "replies");
+    (total.interleaving > 0).then(|| {
+        let share = percent(total.interleaved, total.interleaving);
+        format!("interleaved: {} of {asked} that were asked to be ({share})", exact(total.interleaved))
+    })
 }
 
 /// What came back and was no proper answer.
@@ -304,6 +334,7 @@ fn signed(nanos: i64) -> f64 {
 mod tests {
     use super::super::sample;
     use super::*;
+    use crate::summary::ErrorSpread;
     use proptest::prelude::*;
 
     fn below_header(rows: &[String]) -> String {
@@ -390,6 +421,29 @@ mod tests {
             prop_assert_eq!(line.chars().count(), 110, "{}", text);
             prop_assert!(per_mille == 0 || step.lost == 0 || !line[15..23].ends_with(" 0"), "{}", text);
         }
+    }
+
+    #[test]
+    fn where_clients_interleave_both_kinds_of_transmit_errors_are_told() {
+        let mut step = sample::step(100_000);
+        step.interleaving = step.interleaved + 1_000;
+        step.transmit_error_ns = step.offset_error_ns;
+        let text = row(&step);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        step.interleaved_transmit_error_ns =
+            step.transmit_error_ns.map(|errors| ErrorSpread { mean: 412.0, ..errors });
+        let text = row(&step);
+        let lines: Vec<_> = text.lines().skip(1).collect();
+        assert_eq!(
+            lines,
+            [
+                "        └ transmit error, interleaved: mean +412 ns, stddev 1.63 µs, p50 410 ns, p99 7.2 µs, max 44.1 µs",
+                "        └ transmit error, basic: mean -380 ns, stddev 1.63 µs, p50 410 ns, p99 7.2 µs, max 44.1 µs",
+            ]
+        );
+        let text = footer(&sample::ladder(vec![step]));
+        let share = "interleaved: 250,000 of 251,000 replies that were asked to be (99.6 %)\n";
+        assert!(text.contains(share), "{text}");
     }
 
     const TABLE: &str = concat!(

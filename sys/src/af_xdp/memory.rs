@@ -75,15 +75,22 @@ impl Frames {
         Ok(Self { memory: Mapping::anonymous(octets(count))?, count })
     }
 
-    /// How the kernel is told of them.
-    pub(super) fn registration(&self) -> libc::xdp_umem_reg {
+    /// Octets of all.
+    pub(super) const fn length(&self) -> u64 {
+        octets(self.count) as u64
+    }
+
+    /// How the kernel is told of them, and if `with_requests` that a [`Request`] may stand in front of what is sent.
+    pub(super) fn registration(&self, with_requests: bool) -> libc::xdp_umem_reg {
+        let (flags, tx_metadata_len) =
+            if with_requests { (libc::XDP_UMEM_TX_METADATA_LEN, Request::LENGTH_WORD) } else { (0, 0) };
         libc::xdp_umem_reg {
             addr: self.memory.start.as_ptr().expose_provenance() as u64,
-            len: octets(self.count) as u64,
+            len: self.length(),
             chunk_size: CHUNK,
             headroom: 0,
-            flags: 0,
-            tx_metadata_len: 0,
+            flags,
+            tx_metadata_len,
         }
     }
 
@@ -111,6 +118,29 @@ impl Frames {
         // `&mut self` keeps this process from having two.
         let octets = unsafe { std::slice::from_raw_parts_mut(place.as_ptr(), BEFORE + length) };
         octets.split_first_chunk_mut().expect("BEFORE and more")
+    }
+}
+
+/// What is asked of the driver for a frame that it sends, in the octets in front of it; and the answer, in their place
+/// (`struct xsk_tx_metadata`: the flags, then for a stamp that was asked its nanoseconds).
+pub(super) struct Request;
+
+impl Request {
+    /// Octets of the kernel's struct, of Linux 6.14: where it is shorter, the rest is left alone.
+    pub(super) const LENGTH: usize = 24;
+    const LENGTH_WORD: u32 = 24;
+    const STAMP: std::ops::Range<usize> = 8..16;
+
+    /// Asks for a stamp; none is there yet.
+    pub(super) fn ask_for_stamp(octets: &mut [u8; Self::LENGTH]) {
+        octets.fill(0);
+        octets[..8].copy_from_slice(&u64::from(libc::XDP_TXMD_FLAGS_TIMESTAMP).to_ne_bytes());
+    }
+
+    /// The stamp that the driver wrote, if it did.
+    pub(super) fn stamp_ns(octets: &[u8; Self::LENGTH]) -> Option<i64> {
+        let stamp = octets[Self::STAMP].first_chunk().map(|stamp| i64::from_ne_bytes(*stamp));
+        stamp.filter(|stamp| *stamp != 0)
     }
 }
 

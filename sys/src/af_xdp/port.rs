@@ -9,7 +9,8 @@ use maser_core::time::{Stamp, StampClock};
 
 use super::{Received, Xsk, XskError};
 use crate::datagram::{
-    Arrival, BATCH_MAX, Carried, Outgoing, SEND_CHUNK, SOCKETS_MAX, Sent, Wait, ends_receiving, last_errno,
+    Arrival, BATCH_MAX, Carried, Departed, Outgoing, SEND_CHUNK, SOCKETS_MAX, Sent, Wait, ends_receiving,
+    last_errno,
 };
 use crate::xdp_program::Metadata;
 
@@ -163,17 +164,34 @@ impl XskPort {
                 sent.congested += chunk.len();
                 continue;
             }
+            let asked = chunk.iter().any(|reply| reply.departure.is_some());
             for reply in chunk {
                 let (index, length) = (usize::from(reply.index), usize::from(reply.length));
                 let request = self.batch[index];
                 let (_, frame) = xsk.frame(request);
                 assert!(length <= frame.len(), "a reply of {length} octets to a request of {}", frame.len());
                 stamp(index, &mut frame[..length]);
-                xsk.queue(request, u32::from(reply.length));
+                let length = u32::from(reply.length);
+                if asked {
+                    xsk.queue_asked(request, length, reply.departure);
+                } else {
+                    xsk.queue(request, length);
+                }
             }
             xsk.send(chunk.len(), &mut sent)?;
         }
         Ok(sent)
+    }
+
+    /// Tells when replies left, each once: with the NIC's stamp in zero-copy mode, where the driver has such; in copy mode
+    /// with an estimate, within the call that sent it, in `CLOCK_MONOTONIC` (`departures.rs` says how good). What isn't known
+    /// well enough is never told. There is no system call.
+    ///
+    /// # Errors
+    /// None.
+    pub fn departures(&mut self, mut told: impl FnMut(Departed)) -> io::Result<()> {
+        self.xsks.iter_mut().for_each(|xsk| xsk.departures(&mut told));
+        Ok(())
     }
 
     /// Frames that are in no ring and not in the batch: while nothing comes or leaves none in copy mode, and no more than

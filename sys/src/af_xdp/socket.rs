@@ -71,8 +71,16 @@ impl Socket {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    pub(super) fn register(&self, frames: &Frames) -> io::Result<()> {
-        set(&self.0, libc::SOL_XDP, libc::XDP_UMEM_REG, &frames.registration())
+    /// Lends the kernel the frames; whether it takes requests in front of them, which it does since Linux 6.8 (and says
+    /// since 6.11).
+    pub(super) fn register(&self, frames: &Frames) -> io::Result<bool> {
+        let register = |with_requests| {
+            set(&self.0, libc::SOL_XDP, libc::XDP_UMEM_REG, &frames.registration(with_requests))
+        };
+        match register(true) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => register(false).map(|()| false),
+            done => done.map(|()| true),
+        }
     }
 
     /// Makes the rings for so many frames, and maps them.

@@ -40,6 +40,8 @@ pub(crate) struct Control {
     pub(crate) nic_stamp_ns: Option<i64>,
     pub(crate) destination: Option<IpAddr>,
     pub(crate) unicast: bool,
+    /// The stamps are of a datagram of ours that left: it came back through the error queue, and not for an error.
+    pub(crate) is_departure: bool,
     /// The address that a reply leaves from: the destination, or an address of ours on its network if that was a
     /// broadcast address.
     answer_from: Option<IpAddr>,
@@ -67,8 +69,25 @@ impl Control {
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => self.take_stamps(data),
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => self.take_packet_info_4(data),
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => self.take_packet_info_6(data),
+            (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
+                self.take_error(data);
+            }
             _ => {}
         }
+    }
+
+    /// `struct sock_extended_err`: the error, where it comes from, two octets and padding, its information (ip(7)). For
+    /// stamps the error is `ENOMSG` and the information when it was taken (Linux,
+    /// `Documentation/networking/timestamping.rst`, 2.1.1).
+    fn take_error(&mut self, data: &[u8]) {
+        /// `SCM_TSTAMP_SND`: when the datagram left.
+        const LEFT: u32 = 0;
+        let Some((errno, rest)) = data.split_first_chunk() else { return };
+        let Some(([origin, _, _, _], rest)) = rest.split_first_chunk() else { return };
+        let Some(information) = rest.first_chunk() else { return };
+        self.is_departure = i32::from_ne_bytes(*errno) == libc::ENOMSG
+            && *origin == libc::SO_EE_ORIGIN_TIMESTAMPING
+            && u32::from_ne_bytes(*information) == LEFT;
     }
 
     /// `struct scm_timestamping`: the kernel's stamp, one that is no longer used, the NIC's (Linux,
@@ -166,11 +185,14 @@ impl SendControl {
     /// Asks for the kernel's transmit stamp of this datagram alone (Linux, `Documentation/networking/timestamping.rst`,
     /// 1.3.4).
     pub(crate) fn ask_for_stamp(&mut self) {
-        self.put(
-            libc::SOL_SOCKET,
-            libc::SO_TIMESTAMPING,
-            &[&libc::SOF_TIMESTAMPING_TX_SOFTWARE.to_ne_bytes()],
-        );
+        self.ask_for_stamps(false);
+    }
+
+    /// Asks for the kernel's transmit stamp of this datagram, or if `nics` for the NIC's in its place.
+    pub(crate) fn ask_for_stamps(&mut self, nics: bool) {
+        let nics = if nics { libc::SOF_TIMESTAMPING_TX_HARDWARE } else { 0 };
+        let stamps = libc::SOF_TIMESTAMPING_TX_SOFTWARE | nics;
+        self.put(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, &[&stamps.to_ne_bytes()]);
     }
 
     fn put(&mut self, level: i32, kind: i32, data: &[&[u8]]) {
@@ -218,6 +240,34 @@ mod tests {
         assert_eq!(control.nic_stamp_ns, None);
         let control = Control::parse(&stamps([0, 0], [1, 2]));
         assert_eq!((control.stamp, control.nic_stamp_ns), (None, Some(1_000_000_002)));
+    }
+
+    #[test]
+    fn only_what_came_back_stamped_is_a_departure() {
+        let error = |errno: i32, origin: u8, information: u32| {
+            let mut data = errno.to_ne_bytes().to_vec();
+            data.extend([origin, 0, 0, 0]);
+            data.extend(information.to_ne_bytes());
+            data.extend([0; 4]);
+            data
+        };
+        for (level, kind) in [(libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)]
+        {
+            let of = |data: &[u8]| {
+                let control = Control::parse(&[stamps([5, 7], [0, 0]), message(level, kind, data)].concat());
+                assert!(control.stamp.is_some());
+                control.is_departure
+            };
+            let stamped = error(libc::ENOMSG, libc::SO_EE_ORIGIN_TIMESTAMPING, 0);
+            assert!(of(&stamped));
+            assert!((0..12).all(|length| !of(&stamped[..length])));
+            assert!(!of(&error(libc::ECONNREFUSED, libc::SO_EE_ORIGIN_ICMP, 0)));
+            assert!(
+                !of(&error(libc::ENOMSG, libc::SO_EE_ORIGIN_TIMESTAMPING, 1)),
+                "on its way to the driver"
+            );
+        }
+        assert!(!Control::parse(&stamps([5, 7], [0, 0])).is_departure, "one that came");
     }
 
     #[test]

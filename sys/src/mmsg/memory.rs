@@ -11,6 +11,7 @@ use maser_core::wire::DATAGRAM_LENGTH_MAX;
 use crate::datagram::{
     CONTROL_LENGTH, Filled, NAME_ROOM, Outgoing, SEND_CHUNK, SendControl, SharedArray, Slot, empty_message,
 };
+use crate::transmit_stamp::Departures;
 
 /// A batch of datagrams, and the headers that tell the kernel where to put them.
 pub(super) struct Requests {
@@ -81,6 +82,19 @@ pub(super) struct Replies {
     headers: [mmsghdr; SEND_CHUNK],
     vectors: SharedArray<iovec>,
     controls: SharedArray<SendControl>,
+    /// The names of those that are to be stamped.
+    names: [Option<u64>; SEND_CHUNK],
+}
+
+/// How replies leave.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    /// From the address that was asked, rather than from the socket's own.
+    pub(super) from_asked: bool,
+    /// With the NIC's stamp, where they are stamped.
+    pub(super) nic_stamps: bool,
+    /// Who hears when.
+    pub(super) departures: &'a Departures,
 }
 
 impl Replies {
@@ -89,24 +103,30 @@ impl Replies {
             headers: [empty_header(); SEND_CHUNK],
             vectors: SharedArray::new(SEND_CHUNK),
             controls: SharedArray::new(SEND_CHUNK),
+            names: [None; SEND_CHUNK],
         }
     }
 
-    /// Stamps a reply and makes it number `position` of the chunk; `from_asked` says that it must leave from the
-    /// address that was asked.
+    /// Stamps a reply and makes it number `position` of the chunk.
     pub(super) fn prepare(
         &mut self,
         position: usize,
         reply: Outgoing,
         requests: &mut Requests,
-        from_asked: bool,
+        way: Way<'_>,
         stamp: &mut impl FnMut(usize, &mut [u8]),
     ) {
         let (index, length) = (usize::from(reply.index), usize::from(reply.length));
         let (filled, slot) = requests.datagram(index);
         assert!(length <= filled.payload, "a reply of {length} octets to a request of {}", filled.payload);
-        let control = if from_asked { slot.reply_control(filled) } else { SendControl::NONE };
-        stamp(index, &mut slot.payload[..length]);
+        let mut control = if way.from_asked { slot.reply_control(filled) } else { SendControl::NONE };
+        let payload = &mut slot.payload[..length];
+        stamp(index, payload);
+        let name = way.departures.wanted(reply.departure, payload);
+        if name.is_some() {
+            control.ask_for_stamps(way.nic_stamps);
+        }
+        self.names[position] = name;
         let vector =
             iovec { iov_base: requests.slots.field(index, offset_of!(Slot, payload)), iov_len: length };
         let header = &mut self.headers[position].msg_hdr;
@@ -120,9 +140,9 @@ impl Replies {
         header.msg_iovlen = 1;
     }
 
-    /// The headers of the chunk, whose pointers lead into this and into the datagrams.
-    pub(super) const fn headers(&mut self) -> &mut [mmsghdr] {
-        &mut self.headers
+    /// The headers of the first `count` of the chunk, whose pointers lead into this and into the datagrams; their names.
+    pub(super) fn prepared(&mut self, count: usize) -> (&mut [mmsghdr], &[Option<u64>]) {
+        (&mut self.headers[..count], &self.names[..count])
     }
 }
 
@@ -168,7 +188,7 @@ mod tests {
     /// Under Miri (`cargo miri test -p maser-sys memory`) this fails if a borrow ends the headers' pointers.
     #[test]
     fn the_headers_stay_good_while_datagrams_are_borrowed() {
-        let (mut requests, mut replies) = (Requests::new(3), Replies::new());
+        let (mut requests, mut replies, departures) = (Requests::new(3), Replies::new(), Departures::new(1));
         for round in 1..4 {
             for header in requests.clear() {
                 deliver(header, round);
@@ -180,12 +200,15 @@ mod tests {
                 slot.payload[0] = 10;
             }
             for (position, index) in [2, 0].into_iter().enumerate() {
-                let reply = Outgoing { index, length: 4 };
-                replies.prepare(position, reply, &mut requests, index == 0, &mut |_, octets| octets[3] = 7);
+                let reply = Outgoing { index, length: 4, departure: None };
+                let way = Way { from_asked: index == 0, nic_stamps: false, departures: &departures };
+                replies.prepare(position, reply, &mut requests, way, &mut |_, octets| octets[3] = 7);
             }
             requests.datagram(0).1.payload[1] = 20;
-            assert_eq!(taken(&replies.headers()[0]), (vec![10, round, round, 7], round));
-            assert_eq!(taken(&replies.headers()[1]), (vec![10, 20, round, 7], round));
+            let (headers, names) = replies.prepared(2);
+            assert_eq!(taken(&headers[0]), (vec![10, round, round, 7], round));
+            assert_eq!(taken(&headers[1]), (vec![10, 20, round, 7], round));
+            assert_eq!(names, [None; 2]);
         }
     }
 }

@@ -7,6 +7,7 @@ use io_uring::cqueue;
 use super::ledger::{Holder, Ledger};
 use super::memory::Memory;
 use crate::datagram::{Sent, ends_receiving, ends_sending};
+use crate::transmit_stamp::Departures;
 
 /// Marks a completion as that of a send; the rest is the buffer, or for a receive the socket.
 pub(super) const SEND: u64 = 1 << 32;
@@ -26,6 +27,9 @@ pub(super) struct Books {
     pub(super) waiting: VecDeque<Received>,
     /// Which sockets have a receive with the kernel.
     pub(super) armed: Box<[bool]>,
+    /// The socket and the name of a reply that is being sent and stamped, by its buffer.
+    pub(super) names: Box<[Option<(u16, u64)>]>,
+    pub(super) departures: Departures,
     /// What became of replies since the last that was reported.
     pub(super) sent: Sent,
     /// An error that going on can't mend.
@@ -41,6 +45,8 @@ impl Books {
             ledger: Ledger::new(usize::from(buffers)),
             waiting: VecDeque::with_capacity(usize::from(buffers)),
             armed: vec![false; sockets].into(),
+            names: vec![None; usize::from(buffers)].into(),
+            departures: Departures::new(sockets),
             sent: Sent::default(),
             fault: None,
             rearmed: 0,
@@ -104,8 +110,12 @@ impl Books {
     }
 
     fn was_sent(&mut self, buffer: u16, result: i32) {
+        let name = self.names[usize::from(buffer)].take();
         if result >= 0 {
             self.sent.sent += 1;
+            if let Some((socket, name)) = name {
+                self.departures.sent(socket, name);
+            }
         } else {
             self.sent.count_failure(-result);
             if ends_sending(-result) {

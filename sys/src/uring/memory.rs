@@ -109,17 +109,27 @@ impl Memory {
         self.slots.field(usize::from(buffer), offset_of!(Slot, name)).cast()
     }
 
-    /// Writes the header of a reply of `length` octets, in place of the datagram in `buffer` and from the address that
-    /// it was sent to; where that header is.
+    /// Writes the header of a reply of `length` octets, in place of the datagram in `buffer`; where that header is. If
+    /// `from_asked`, it leaves from the address that was asked; with `stamps` it is stamped, by the NIC if these are the
+    /// NIC's.
     ///
     /// # Safety
     /// The kernel must not hold the buffer, neither to receive into nor to send from.
-    pub(super) unsafe fn reply(&mut self, buffer: u16, length: usize) -> *const msghdr {
+    pub(super) unsafe fn reply(
+        &mut self,
+        buffer: u16,
+        length: usize,
+        from_asked: bool,
+        stamps: Option<bool>,
+    ) -> *const msghdr {
         let index = usize::from(buffer);
         // SAFETY: the caller upholds it.
         let slot = unsafe { self.slots.get_mut(index) };
         let filled = slot.filled();
-        let control = slot.reply_control(filled);
+        let mut control = if from_asked { slot.reply_control(filled) } else { SendControl::NONE };
+        if let Some(nics) = stamps {
+            control.ask_for_stamps(nics);
+        }
         let vector = iovec { iov_base: self.payload(buffer).cast_mut().cast(), iov_len: length };
         let mut message = empty_message();
         message.msg_name = self.name(buffer).cast_mut().cast();
@@ -197,7 +207,7 @@ mod tests {
             assert_eq!((slot.filled().payload, slot.payload[47]), (48, round));
             slot.payload[0] = 90;
             // SAFETY: as above.
-            let message = unsafe { memory.reply(0, 2) };
+            let message = unsafe { memory.reply(0, 2, true, None) };
             let plain = memory.payload(1);
             // SAFETY: as above.
             unsafe { memory.slot(1) }.payload[0] = 91;

@@ -53,7 +53,7 @@ fn a_reply_may_be_shorter_than_its_request() {
         assert_eq!(port.receive(SHORT).unwrap(), 1);
         assert_eq!(port.datagram(0).1, long);
         turn(port.datagram(0).1);
-        let sent = port.send(&[Outgoing { index: 0, length: 90 }], |_, frame| {
+        let sent = port.send(&[Outgoing { index: 0, length: 90, departure: None }], |_, frame| {
             assert_eq!(frame.len(), 90);
             frame[STAMP_AT] = 0x55;
         });
@@ -155,7 +155,7 @@ fn batches(rig: &Rig, port: &mut XskPort, replies: &mut Vec<Outgoing>, wait: Wai
         replies.clear();
         for index in 0..received {
             let length = port.datagram(index).1.len().try_into().unwrap();
-            replies.push(Outgoing { index: index.try_into().unwrap(), length });
+            replies.push(Outgoing { index: index.try_into().unwrap(), length, departure: None });
         }
         answered += port.send(replies, |_, frame| frame[STAMP_AT] = 0x55).unwrap().sent;
     }

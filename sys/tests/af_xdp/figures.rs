@@ -95,7 +95,7 @@ fn serve(port: &mut XskPort, wait: Wait, over: &AtomicBool) -> Sent {
             let (from, to) = frame[34..38].split_at_mut(2);
             from.swap_with_slice(to);
             let length = frame.len().try_into().unwrap();
-            replies.push(Outgoing { index: index.try_into().unwrap(), length });
+            replies.push(Outgoing { index: index.try_into().unwrap(), length, departure: None });
         }
         let sent = port.send(&replies, |_, _| {}).unwrap();
         total.sent += sent.sent;

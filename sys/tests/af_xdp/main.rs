@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "the tests bound their loops by the real clock")]
 
+mod departures;
 mod echo;
 mod faults;
 mod figures;

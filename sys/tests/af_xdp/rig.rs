@@ -26,7 +26,7 @@ pub(crate) const LISTENER: u16 = 3;
 pub(crate) const FRAMES: u32 = 256;
 
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// The first of many clients.
 pub(crate) const CLIENT_RANGE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -182,7 +182,7 @@ pub(crate) fn answer(port: &mut XskPort, count: usize, mut wanted: impl FnMut(u6
         if wanted(number(frame)) {
             turn(frame);
             let length = frame.len().try_into().unwrap();
-            replies.push(Outgoing { index: index.try_into().unwrap(), length });
+            replies.push(Outgoing { index: index.try_into().unwrap(), length, departure: None });
         }
     }
     port.send(&replies, |_, frame| frame[STAMP_AT] = 0x55).unwrap()

@@ -51,7 +51,9 @@ fn replies_leave_from_the_asked_address<P: Port>() {
         let arrival = port.datagram(0).0;
         let peer = Peer { source: client.local_addr().unwrap(), destination: server, unicast: true };
         assert_eq!((arrival.carried, arrival.socket), (Carried::Datagram(peer), socket));
-        let stamped = port.send(&[Outgoing { index: 0, length: 11 }], |_, octets| octets[0] = b'W').unwrap();
+        let stamped = port
+            .send(&[Outgoing { index: 0, length: 11, departure: None }], |_, octets| octets[0] = b'W')
+            .unwrap();
         assert_eq!(stamped, Sent { sent: 1, ..Sent::default() });
         let mut answer = [0; 64];
         assert_eq!(client.recv_from(&mut answer).unwrap(), (11, server));
@@ -191,7 +193,7 @@ fn a_reply_that_cannot_leave_is_counted_and_the_rest_leave<P: Port>() {
     let port_number = socket.address().port();
     let mut port = P::over(vec![socket], 64);
     let client = client("127.0.0.1:0");
-    let broken = raw_from_port_0(port_number);
+    let broken = raw_from_port_0(port_number, &[1, 2, 3, 4]);
     for number in 0..40_u8 {
         client.send_to(&[number; 48], ("127.0.0.1", port_number)).unwrap();
         if number % 4 == 0 {
@@ -216,18 +218,19 @@ fn a_reply_that_cannot_leave_is_counted_and_the_rest_leave<P: Port>() {
     port.assert_whole();
 }
 
-/// Sends UDP datagrams with the source port 0, which nobody can answer, through a raw socket.
-fn raw_from_port_0(to: u16) -> impl Fn() {
+/// Sends a UDP datagram with the source port 0, which nobody can answer, through a raw socket.
+pub(crate) fn raw_from_port_0(to: u16, payload: &[u8]) -> impl Fn() {
     use nix::sys::socket::{
         AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
     };
     use std::os::fd::AsRawFd;
     let raw = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Udp).unwrap();
-    let [high, low] = to.to_be_bytes();
     // RFC 768: source port, destination port, length, no checksum.
-    let datagram = [0, 0, high, low, 0, 12, 0, 0, 1, 2, 3, 4];
+    let length = u16::try_from(8 + payload.len()).unwrap();
+    let mut datagram = [[0; 2], to.to_be_bytes(), length.to_be_bytes(), [0; 2]].concat();
+    datagram.extend(payload);
     let to = SockaddrIn::new(127, 0, 0, 1, 0);
-    move || assert_eq!(sendto(raw.as_raw_fd(), &datagram, &to, MsgFlags::empty()), Ok(12))
+    move || assert_eq!(sendto(raw.as_raw_fd(), &datagram, &to, MsgFlags::empty()), Ok(datagram.len()))
 }
 
 fn stamps_are_written_once_a_chunk_just_before_it_leaves<P: Port>() {
@@ -309,7 +312,7 @@ fn answering_allocates_nothing<P: Port>() {
                 replies.clear();
                 for index in 0..count {
                     let length = port.datagram(index).1.len().try_into().unwrap();
-                    replies.push(Outgoing { index: index.try_into().unwrap(), length });
+                    replies.push(Outgoing { index: index.try_into().unwrap(), length, departure: None });
                 }
                 answered += port.send(&replies, |_, octets| octets.fill(2)).unwrap().sent;
             }

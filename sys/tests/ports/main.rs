@@ -1,16 +1,17 @@
 //! The datagram ports over loopback.
 //!
-//! `contract` takes the same cases through both ports; `ring` is about what only io_uring has; `refusals` about calls
-//! that fail; `sockets` about the
-//! sockets that both work on. Some cases take root and say so when they are skipped.
+//! `contract` takes the same cases through both ports, and `departures` and `two_hosts` those about when replies left; `ring` is about what
+//! only io_uring has; `refusals` about calls that fail; `sockets` about the sockets that both work on. Some cases take root and say so when they are skipped.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "the tests bound their loops by the real clock")]
 
 mod contract;
+mod departures;
 mod refusals;
 mod ring;
 mod sockets;
+mod two_hosts;
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket as Client};
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use maser_core::wire::Peer;
 use maser_sys::alloc_count::CountingAllocator;
-use maser_sys::datagram::{Arrival, Carried, Outgoing, Sent, Wait};
+use maser_sys::datagram::{Arrival, Carried, Departed, Outgoing, Sent, Wait};
 use maser_sys::mmsg::MmsgPort;
 use maser_sys::udp_socket::{SocketOptions, UdpSocket};
 use maser_sys::uring::UringPort;
@@ -36,6 +37,7 @@ pub(crate) trait Port: Sized {
     fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]);
     fn send(&mut self, replies: &[Outgoing], stamp: impl FnMut(usize, &mut [u8])) -> io::Result<Sent>;
     fn receive_failures(&self) -> u64;
+    fn departures(&mut self, told: impl FnMut(Departed)) -> io::Result<()>;
     /// That no buffer is lost; the port must be idle.
     fn assert_whole(&mut self);
 }
@@ -56,6 +58,9 @@ impl Port for MmsgPort {
     fn receive_failures(&self) -> u64 {
         self.receive_failures()
     }
+    fn departures(&mut self, told: impl FnMut(Departed)) -> io::Result<()> {
+        self.departures(told)
+    }
     fn assert_whole(&mut self) {}
 }
 
@@ -74,6 +79,9 @@ impl Port for UringPort {
     }
     fn receive_failures(&self) -> u64 {
         self.receive_failures()
+    }
+    fn departures(&mut self, told: impl FnMut(Departed)) -> io::Result<()> {
+        self.departures(told)
     }
     fn assert_whole(&mut self) {
         let total = self.buffers().total();
@@ -107,7 +115,7 @@ pub(crate) fn all_of(count: usize, port: &mut impl Port) -> Vec<Outgoing> {
     (0..count)
         .map(|index| {
             let length = port.datagram(index).1.len();
-            Outgoing { index: index.try_into().unwrap(), length: length.try_into().unwrap() }
+            Outgoing { index: index.try_into().unwrap(), length: length.try_into().unwrap(), departure: None }
         })
         .collect()
 }

@@ -19,7 +19,7 @@ pub(crate) fn refuse(call: libc::c_long, errno: i32) {
 }
 
 /// Has the kernel answer `call` with an error in this thread, if an argument has a value.
-fn refuse_where(call: libc::c_long, argument: Option<(u32, u32)>, errno: i32) {
+pub(crate) fn refuse_where(call: libc::c_long, argument: Option<(u32, u32)>, errno: i32) {
     use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter, sock_fprog};
     let instruction =
         |code: u32, jt: u8, jf: u8, k: u32| sock_filter { code: code.try_into().unwrap(), jt, jf, k };
@@ -166,7 +166,7 @@ fn a_reply_that_the_ring_could_not_take_never_leaves() {
         let (mut port, client) = asked::<UringPort>(2);
         // A submission is refused; a receive that waits for something is not, and takes what is queued along.
         refuse_where(libc::SYS_io_uring_enter, Some((2, 0)), libc::EAGAIN);
-        let replies = [0, 1].map(|index| Outgoing { index, length: 48 });
+        let replies = [0, 1].map(|index| Outgoing { index, length: 48, departure: None });
         assert_eq!(port.send(&replies, |_, _| {}).unwrap(), Sent::default());
         port.receive(Wait::Until(SHORT)).unwrap();
         client.set_read_timeout(Some(SHORT)).unwrap();

@@ -42,7 +42,7 @@ fn the_kernel_holds_every_buffer_of_an_idle_ring() {
     let first = port.receive(Wait::Until(LIMIT)).unwrap();
     for _ in 0..total {
         // Each send also runs the receives that are due, while the batch is held.
-        port.send(&[Outgoing { index: 0, length: 1 }], |_, _| {}).unwrap();
+        port.send(&[Outgoing { index: 0, length: 1, departure: None }], |_, _| {}).unwrap();
     }
     assert_eq!(port.buffers().receiving, 0, "{:?}", port.buffers());
     // A lack of buffers ended the receive, and it goes on by itself.

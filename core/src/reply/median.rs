@@ -1,0 +1,105 @@
+//! The median of the last samples and how far they spread: half of them may be nonsense.
+
+/// Samples that are looked at: the median's own error is a sixth of their spread.
+const WINDOW: usize = 63;
+
+/// Fewer tell nothing.
+const SAMPLES_MIN: usize = 9;
+
+/// The last samples, in nanoseconds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Median {
+    /// In the order of their coming, around.
+    recent: [i32; WINDOW],
+    /// By size: the first `count` of them.
+    sorted: [i32; WINDOW],
+    count: usize,
+    next: usize,
+}
+
+impl Default for Median {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Median {
+    /// No samples.
+    pub(super) const fn new() -> Self {
+        Self { recent: [0; WINDOW], sorted: [0; WINDOW], count: 0, next: 0 }
+    }
+
+    /// Takes a sample, and forgets the oldest where there is no room.
+    pub(super) fn push(&mut self, sample: i32) {
+        let Some(recent) = self.recent.get_mut(self.next) else { return };
+        let oldest = core::mem::replace(recent, sample);
+        self.next = (self.next + 1) % WINDOW;
+        if self.count == WINDOW {
+            let at = self.sorted.partition_point(|sorted| *sorted < oldest);
+            if let Some(from) = self.sorted.get_mut(at..) {
+                from.rotate_left(1);
+            }
+            self.count -= 1;
+        }
+        let at = self.known().partition_point(|sorted| *sorted < sample);
+        self.count += 1;
+        if let Some(from) = self.sorted.get_mut(at..self.count) {
+            from.rotate_right(1);
+            if let Some(first) = from.first_mut() {
+                *first = sample;
+            }
+        }
+    }
+
+    /// The median and half of the distance between the quartiles; none before there are enough samples.
+    pub(super) fn median_and_spread(&self) -> Option<(i32, u32)> {
+        let known = self.known();
+        if known.len() < SAMPLES_MIN {
+            return None;
+        }
+        let of_four = |quarters: usize| known.get(known.len() * quarters / 4).copied();
+        let (low, median, high) = (of_four(1)?, of_four(2)?, of_four(3)?);
+        Some((median, high.abs_diff(low) / 2))
+    }
+
+    fn known(&self) -> &[i32] {
+        self.sorted.get(..self.count).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn few_samples_tell_nothing_and_many_bad_ones_little() {
+        let mut median = Median::new();
+        for sample in 0..8 {
+            median.push(sample);
+        }
+        assert_eq!(median.median_and_spread(), None);
+        for number in 0..1_000 {
+            median.push(if number % 5 < 2 { 1_000_000_000 } else { 3_000 + number % 5 });
+        }
+        let (middle, _) = median.median_and_spread().unwrap();
+        assert!((3_000..3_010).contains(&middle), "{middle}");
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_that_of_the_last_samples(samples in prop::collection::vec(-50_i32..50, 1..200)) {
+            let mut median = Median::new();
+            for (index, sample) in samples.iter().enumerate() {
+                median.push(*sample);
+                let mut last: Vec<i32> = samples[..=index].iter().rev().take(WINDOW).copied().collect();
+                last.sort_unstable();
+                let half = last.len() / 2;
+                let spread = last[last.len() * 3 / 4].abs_diff(last[last.len() / 4]) / 2;
+                let expected = (last.len() >= SAMPLES_MIN).then_some((last[half], spread));
+                prop_assert_eq!(median.median_and_spread(), expected);
+            }
+        }
+    }
+}

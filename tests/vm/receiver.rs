@@ -1,0 +1,172 @@
+//! A receiver of the test's own, on real lines: pulses on the parallel port, sentences on the serial line.
+//!
+//! Its time is `CLOCK_MONOTONIC_RAW` at a rate of its own from a second of its own, so that it says something that the machine's
+//! clock doesn't know, and the test knows true time at any moment. To the server it is as if the machine's oscillator were off
+//! by that rate. What it can't show is an oscillator that wanders: the raw clock and the counter are one.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use maser_sys::kernel_clock::{KernelClock, read};
+
+use crate::messages::burst;
+use crate::peers::host::run;
+use crate::pulses::Pulser;
+
+/// The line's two ends.
+pub(crate) const LINE: &str = "/dev/ttyS1";
+const FAR_END: &str = "/dev/ttyS2";
+/// Of the line.
+pub(crate) const BAUD: i64 = 9_600;
+
+const SECOND_NS: i64 = 1_000_000_000;
+/// Sentences begin so long after their second.
+const SENTENCE_DELAY_NS: i64 = 100_000_000;
+/// As many as a UART's FIFO holds before it interrupts.
+const CHUNK_OCTETS: usize = 8;
+/// Ten bits at [`BAUD`].
+const OCTET_NS: i64 = 10 * SECOND_NS / BAUD;
+/// The other pulse of a second in which there are two.
+const DOUBLE_DELAY_NS: i64 = 400_000_000;
+/// A sleep ends late by less, on a machine that isn't stalled; the rest is spun.
+const SPUN_NS: i64 = 3_000_000;
+
+/// True time, as the receiver has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Truth {
+    raw_ns: i64,
+    unix_ns: i64,
+    ppm: i64,
+}
+
+impl Truth {
+    /// Begins in the machine's second and some, `ppm` faster than the raw clock.
+    fn begin(ppm: i64) -> Self {
+        let ahead_ns = 3 * SECOND_NS + 271_828_183;
+        Self { raw_ns: read(KernelClock::MonotonicRaw), unix_ns: read(KernelClock::Realtime) + ahead_ns, ppm }
+    }
+
+    /// Nanoseconds since 1970 when the raw clock stands at `raw_ns`.
+    pub(crate) fn at(&self, raw_ns: i64) -> i64 {
+        let since = raw_ns - self.raw_ns;
+        self.unix_ns + since + since * self.ppm / 1_000_000
+    }
+
+    pub(crate) fn now(&self) -> i64 {
+        self.at(read(KernelClock::MonotonicRaw))
+    }
+
+    /// Waits for a moment, and returns how late it is then.
+    fn wait_until(&self, unix_ns: i64) -> i64 {
+        loop {
+            let left_ns = unix_ns - self.now();
+            match u64::try_from(left_ns - SPUN_NS) {
+                Ok(sleep_ns) => thread::sleep(Duration::from_nanos(sleep_ns)),
+                Err(_) if left_ns <= 0 => return -left_ns,
+                Err(_) => std::hint::spin_loop(),
+            }
+        }
+    }
+}
+
+/// What a test does to it.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    /// No pulses.
+    pub(crate) mute: AtomicBool,
+    /// No sentences.
+    pub(crate) speechless: AtomicBool,
+    /// Two pulses a second.
+    pub(crate) double: AtomicBool,
+    /// Sentences name a second that is so far off.
+    pub(crate) wrong_s: AtomicI64,
+}
+
+/// The running receiver. Dropping it ends it.
+pub(crate) struct Receiver {
+    pub(crate) truth: Truth,
+    pub(crate) faults: Arc<Faults>,
+    /// How late its pulses were made, in nanoseconds.
+    late_ns: Arc<Mutex<Vec<i64>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Receiver {
+    pub(crate) fn start(ppm: i64) -> Self {
+        // Raw: what is written goes out as it is, and nothing is echoed.
+        run(Command::new("stty").args(["-F", FAR_END, "raw", "-echo", &BAUD.to_string()])).unwrap();
+        let line = File::options().write(true).open(FAR_END).unwrap();
+        let mut receiver = Self {
+            truth: Truth::begin(ppm),
+            faults: Arc::default(),
+            late_ns: Arc::default(),
+            stop: Arc::default(),
+            thread: None,
+        };
+        let (truth, faults) = (receiver.truth, receiver.faults.clone());
+        let (late_ns, stop) = (receiver.late_ns.clone(), receiver.stop.clone());
+        let thread = thread::spawn(move || tick(&truth, &faults, &late_ns, &stop, line));
+        receiver.thread = Some(thread);
+        receiver
+    }
+
+    /// How late pulses were made since the last call, sorted.
+    pub(crate) fn take_late_ns(&self) -> Vec<i64> {
+        let mut late_ns = std::mem::take(&mut *self.late_ns.lock().unwrap());
+        late_ns.sort_unstable();
+        late_ns
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A receiver that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Nothing else runs where this thread wants to.
+fn go_first() {
+    let own = fs::read_link("/proc/thread-self").unwrap();
+    let thread = own.file_name().unwrap();
+    run(Command::new("chrt").args(["--fifo", "--pid", "50"]).arg(thread)).unwrap();
+}
+
+fn tick(truth: &Truth, faults: &Faults, late_ns: &Mutex<Vec<i64>>, stop: &AtomicBool, mut line: File) {
+    let pulser = Pulser::open();
+    go_first();
+    let is = |fault: &AtomicBool| fault.load(Ordering::Relaxed);
+    while !stop.load(Ordering::Relaxed) {
+        let second = truth.now().div_euclid(SECOND_NS) + 1;
+        let begins_ns = second * SECOND_NS;
+        let late = truth.wait_until(begins_ns);
+        if !is(&faults.mute) {
+            pulser.pulse();
+            late_ns.lock().unwrap().push(late);
+        }
+        truth.wait_until(begins_ns + SENTENCE_DELAY_NS);
+        if !is(&faults.speechless) {
+            let named = second + faults.wrong_s.load(Ordering::Relaxed);
+            // The emulated UART has a baud rate and takes no time: octets come when they would have passed a wire.
+            let mut passed_ns = begins_ns + SENTENCE_DELAY_NS;
+            for chunk in burst(named).as_bytes().chunks(CHUNK_OCTETS) {
+                passed_ns += OCTET_NS * i64::try_from(chunk.len()).unwrap();
+                truth.wait_until(passed_ns);
+                line.write_all(chunk).unwrap();
+            }
+        }
+        if is(&faults.double) {
+            truth.wait_until(begins_ns + DOUBLE_DELAY_NS);
+            pulser.pulse();
+        }
+    }
+}
