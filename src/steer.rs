@@ -18,6 +18,7 @@ use maser_core::time::Span;
 use maser_sys::adjtimex::KernelState;
 use maser_sys::clock;
 use maser_sys::counter::Counter;
+use maser_sys::kernel_clock::{self, KernelClock as KernelsClock};
 use maser_sys::snapshot_cell::Reader;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -75,7 +76,8 @@ impl Steering {
         first_step_unlimited: bool,
         stop: &AtomicBool,
     ) {
-        let settings = SteerSettings { nominal_rate: counter.nominal_rate(), first_step_unlimited };
+        let (nominal_rate, kept) = (counter.nominal_rate(), clock.kept_frequency());
+        let settings = SteerSettings { nominal_rate, first_step_unlimited, kept };
         let mut steerer = Steerer::new(settings);
         let mut last = None;
         while !stop.load(Ordering::Relaxed) {
@@ -140,7 +142,17 @@ fn look(counter: &Counter, clock: &Disciplined, snapshots: &Reader) -> Option<Lo
         snapshot: snapshots.read().ok()?.snapshot,
         is_synchronised: clock.to_leave(best.ticks) != ToLeave::Nothing,
         kernel: KernelClock { frequency, offset, adjtime_left },
+        suspended: suspended(),
     })
+}
+
+/// How long the machine has been suspended since it started. Whatever comes between two readings makes it less.
+fn suspended() -> Span {
+    let one = || {
+        let before = kernel_clock::read(KernelsClock::Boottime);
+        before.saturating_sub(kernel_clock::read(KernelsClock::Monotonic))
+    };
+    Span::from_nanos((1..READINGS).fold(one(), |most, _| most.max(one())))
 }
 
 /// What has changed, in the log.

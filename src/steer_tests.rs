@@ -23,11 +23,12 @@ fn look_off_by(offset_ns: i64, second: i64) -> Look {
         },
         is_synchronised: true,
         kernel: KernelClock { frequency: Frequency::ZERO, offset: Span::ZERO, adjtime_left: Span::ZERO },
+        suspended: Span::ZERO,
     }
 }
 
 fn steerer() -> Steerer {
-    Steerer::new(SteerSettings { nominal_rate: Rate::NANOSECOND, first_step_unlimited: false })
+    Steerer::new(SteerSettings { nominal_rate: Rate::NANOSECOND, first_step_unlimited: false, kept: None })
 }
 
 #[test]

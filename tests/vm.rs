@@ -14,6 +14,8 @@
 mod bench;
 #[path = "vm/devices.rs"]
 mod devices;
+#[path = "vm/leap_seconds.rs"]
+mod leap_seconds;
 #[path = "daemon/maser.rs"]
 #[allow(dead_code, reason = "a part of it is used here")]
 mod maser;
@@ -30,6 +32,8 @@ mod pulses;
 mod receiver;
 #[path = "vm/served.rs"]
 mod served;
+#[path = "vm/steering.rs"]
+mod steering;
 mod support;
 
 use maser::{READY_LIMIT, Server, within};

@@ -30,6 +30,10 @@ const LEAP_QUIET: Span = Span::from_seconds(3);
 const LEAP_ARMED: Span = Span::from_seconds(43_200);
 /// `CLOCK_REALTIME − CLOCK_MONOTONIC` moves by more than this, and what the readings explain, only when somebody steps.
 const STEP_SEEN: Span = Span::from_nanos(20_000);
+/// A frequency that is as near to the one that was kept is left alone until more is known: 1 ppm.
+const KEPT_APART: u64 = 1 << 16;
+/// By so much `CLOCK_BOOTTIME − CLOCK_MONOTONIC` moves only when the machine is suspended.
+const SUSPEND_SEEN: Span = Span::from_nanos(10_000_000);
 /// Somebody else has changed the clock so often: whoever that is does it again, and two that steer are worse than one.
 pub const STRIKES_MAX: u32 = 3;
 /// One of these is forgotten after so long: longer than anybody's polls are apart.
@@ -59,6 +63,8 @@ pub struct Look {
     pub is_synchronised: bool,
     /// The kernel's word, asked for after the reading.
     pub kernel: KernelClock,
+    /// How long the machine has been suspended since it started, to a millisecond: `CLOCK_BOOTTIME − CLOCK_MONOTONIC`.
+    pub suspended: Span,
 }
 
 /// What is done to the kernel's clock.
@@ -157,12 +163,14 @@ pub struct Decision {
 }
 
 /// What the operator lets the steering do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct SteerSettings {
     /// The counter's rate as calibrated.
     pub nominal_rate: Rate,
     /// The first step may be larger than [`PANIC_THRESHOLD`].
     pub first_step_unlimited: bool,
+    /// What reference time gained a second of the counter at its nominal rate, as it was kept from the run before.
+    pub kept: Option<f64>,
 }
 
 /// What the kernel was left with.
@@ -184,6 +192,7 @@ pub struct Steerer {
     /// The offset has been small enough once, or was stepped.
     has_begun: bool,
     large_since: Option<Ticks>,
+    suspended: Option<Span>,
     /// Mean square of the offsets, s².
     square: f64,
     strikes: u32,
@@ -201,6 +210,7 @@ impl Steerer {
             standing: Standing::Waiting,
             has_begun: false,
             large_since: None,
+            suspended: None,
             square: 0.0,
             strikes: 0,
             struck: Ticks::from_bits(0),
@@ -222,6 +232,9 @@ impl Steerer {
     /// Decides what is to be done.
     pub fn look(&mut self, look: &Look) -> Decision {
         let nothing = Decision { order: None, offset: None, tampering: None };
+        if self.was_suspended(look) {
+            self.begin_apart();
+        }
         if self.standing == Standing::Contested || self.is_near_leap(look) {
             return nothing;
         }
@@ -241,7 +254,7 @@ impl Steerer {
             return Decision { order: self.hold(Standing::Held, look, tampering), tampering, ..nothing };
         };
         let Some(realtime) = self.realtime(look, is_usable) else { return Decision { tampering, ..nothing } };
-        self.rate.assume(look.kernel.frequency, line.rate);
+        self.rate.assume(self.left.map_or(look.kernel.frequency, |left| left.order.frequency), line.rate);
         let offset = realtime - look.snapshot.leap.utc(line.at(now));
         let order = self.correct(look, line, offset, is_usable, tampering);
         Decision { order, offset: Some(offset), tampering }
@@ -250,7 +263,10 @@ impl Steerer {
     /// The order of this look was obeyed.
     pub fn obeyed(&mut self, order: &Order, look: &Look) {
         let apart = order.step.is_none().then(|| apart(&look.clock));
-        self.left = Some(Left { order: *order, apart });
+        if self.left.replace(Left { order: *order, apart }).is_none() {
+            // Others may have slewed it until now.
+            self.rate.forget();
+        }
         if order.step.is_some() {
             self.rate.interrupt();
             self.has_begun = true;
@@ -265,12 +281,23 @@ impl Steerer {
         // An inserted second lies after the moment at which the new offset holds.
         let is_near = after > -LEAP_QUIET && after < LEAP_QUIET + Span::from_seconds(1);
         if is_near {
-            self.rate.interrupt();
-            if let Some(left) = &mut self.left {
-                left.apart = None;
-            }
+            self.begin_apart();
         }
         is_near
+    }
+
+    /// While a machine is suspended the kernel's clock goes on by another than the counter, and `CLOCK_MONOTONIC` stands still.
+    fn was_suspended(&mut self, look: &Look) -> bool {
+        let before = self.suspended.replace(look.suspended);
+        before.is_some_and(|before| (look.suspended - before).abs() > SUSPEND_SEEN)
+    }
+
+    /// Nothing is compared with what was read before.
+    const fn begin_apart(&mut self) {
+        self.rate.interrupt();
+        if let Some(left) = &mut self.left {
+            left.apart = None;
+        }
     }
 
     /// What isn't as it was left.
@@ -308,6 +335,9 @@ impl Steerer {
     fn measure(&mut self, look: &Look) -> bool {
         let applied = self.left.map_or(look.kernel.frequency, |left| left.order.total());
         self.rate.passed(look.clock.ticks, applied);
+        if look.kernel.offset != Span::ZERO || look.kernel.adjtime_left != Span::ZERO {
+            self.rate.interrupt();
+        }
         let is_usable = self.rate.is_usable(&look.clock);
         if is_usable {
             self.rate.measure(&look.clock);
@@ -338,13 +368,14 @@ impl Steerer {
             return Some(order);
         }
         let is_first = !self.has_begun;
+        let is_clear = is_first || is_missed_leap(&look.snapshot, line.at(now), offset);
         if offset.abs() > PANIC_THRESHOLD && !(is_first && self.settings.first_step_unlimited) {
             self.large_since = None;
             return self.hold(Standing::Panic, look, tampering);
         }
         let since = *self.large_since.get_or_insert(now);
         // Moved by what was read, not by what is believed.
-        if !is_usable || !(is_first || self.passed(since, now) >= STEP_OUT) {
+        if !is_usable || !(is_clear || self.passed(since, now) >= STEP_OUT) {
             return self.hold(Standing::TooLarge, look, tampering);
         }
         self.standing = Standing::Steered;
@@ -368,11 +399,11 @@ impl Steerer {
 
     /// The frequency that was left before, and that nobody vouches for the clock; a clock that isn't ours is left alone.
     fn hold(&mut self, standing: Standing, look: &Look, tampering: Option<Tampering>) -> Option<Order> {
+        let is_waiting = standing == Standing::Held && !self.has_begun;
+        self.standing = if is_waiting { Standing::Waiting } else { standing };
         let Some(left) = self.left else {
-            self.standing = if standing == Standing::Held { Standing::Waiting } else { standing };
-            return None;
+            return self.as_kept(look).filter(|_| is_waiting);
         };
-        self.standing = standing;
         let tai = look.snapshot.line.map(|line| line.at(look.clock.ticks));
         // By a clock that is that far off, the day would end at a wrong moment.
         let leap =
@@ -382,6 +413,16 @@ impl Steerer {
         let frequency = left.order.frequency;
         let takes_over = tampering.is_some();
         Some(Order { frequency, phase: Frequency::ZERO, step: None, word, takes_over })
+    }
+
+    /// Until the served clock is synchronised: a kernel that was started anew gets the frequency of the run before.
+    fn as_kept(&self, look: &Look) -> Option<Order> {
+        let frequency = Frequency::nearest(self.rate.correction_by(1.0 + self.settings.kept?)?);
+        if frequency.units().abs_diff(look.kernel.frequency.units()) < KEPT_APART {
+            return None;
+        }
+        let word = KernelWord { synchronised: false, error: None, leap: None, tai_offset_s: None };
+        Some(Order { frequency, phase: Frequency::ZERO, step: None, word, takes_over: true })
     }
 
     fn word(&self, look: &Look, line: Line, offset: Span) -> KernelWord {
@@ -415,6 +456,14 @@ fn leap_second(snapshot: &Snapshot, tai: Instant<Tai>) -> Option<LeapSecond> {
         | LeapIndicator::Delete
         | LeapIndicator::Unsynchronised => None,
     }
+}
+
+/// Whether an offset is the leap second of a moment ago, which the kernel has missed: then there is nothing to wait for.
+fn is_missed_leap(snapshot: &Snapshot, tai: Instant<Tai>, offset: Span) -> bool {
+    let Some(leap) = snapshot.leap.next else { return false };
+    let missed = Span::from_seconds(i64::from(leap.offset_after_s) - i64::from(snapshot.leap.offset_s));
+    let since = tai - leap.at;
+    since >= Span::ZERO && since < STEP_OUT && (offset - missed).abs() <= STEP_THRESHOLD
 }
 
 /// `CLOCK_REALTIME − CLOCK_MONOTONIC`, and how well that is known.

@@ -15,6 +15,7 @@ struct Bench {
     kernel: KernelClock,
     steps_ns: i64,
     is_synchronised: bool,
+    suspended: Span,
     /// Orders that were obeyed.
     orders: Vec<Order>,
 }
@@ -38,7 +39,7 @@ fn snapshot() -> Snapshot {
 
 impl Bench {
     fn new(offset_ns: f64, natural: f64, first_step_unlimited: bool) -> Self {
-        let settings = SteerSettings { nominal_rate: Rate::NANOSECOND, first_step_unlimited };
+        let settings = SteerSettings { nominal_rate: Rate::NANOSECOND, first_step_unlimited, kept: None };
         let kernel = KernelClock { frequency: Frequency::ZERO, offset: Span::ZERO, adjtime_left: Span::ZERO };
         Self {
             steerer: Steerer::new(settings),
@@ -49,6 +50,7 @@ impl Bench {
             kernel,
             steps_ns: 0,
             is_synchronised: true,
+            suspended: Span::ZERO,
             orders: Vec::new(),
         }
     }
@@ -63,7 +65,8 @@ impl Bench {
             monotonic_ns: realtime_ns - 1_000_000_000_000 - self.steps_ns,
             apart_ns: 60,
         };
-        Look { clock, snapshot: self.snapshot, is_synchronised: self.is_synchronised, kernel: self.kernel }
+        let Self { snapshot, is_synchronised, kernel, suspended, .. } = *self;
+        Look { clock, snapshot, is_synchronised, kernel, suspended }
     }
 
     /// Looks, and obeys a second before the next look.
@@ -255,6 +258,78 @@ fn one_who_comes_once_in_a_while_is_no_daemon() {
 }
 
 #[test]
+fn until_the_clock_is_synchronised_it_runs_as_the_run_before_did() {
+    let started = |frequency: f64| {
+        let mut bench = Bench::new(1e6, 11e-6, false);
+        bench.steerer = Steerer::new(SteerSettings { kept: Some(-5e-6), ..bench.steerer.settings });
+        bench.is_synchronised = false;
+        bench.kernel.frequency = Frequency::nearest(frequency);
+        bench.seconds(30);
+        assert_eq!(bench.steerer.standing(), Standing::Waiting);
+        bench
+    };
+    let mut bench = started(0.0);
+    let order = bench.orders.last().unwrap();
+    assert!((order.total().fraction() + 16e-6).abs() < 5e-9 && order.step.is_none(), "{order:?}");
+    assert!(!order.word.synchronised && bench.orders[0].takes_over && !order.takes_over);
+    bench.is_synchronised = true;
+    bench.offset_ns = 0.3e9;
+    assert!(bench.second().order.unwrap().step.is_some(), "the first step is at once all the same");
+    assert!(started(-16.5e-6).orders.is_empty(), "what the run before has left is left alone");
+}
+
+#[test]
+fn what_others_slewed_before_is_no_rate() {
+    let mut bench = Bench::new(1e6, 3e-6, false);
+    bench.is_synchronised = false;
+    bench.kernel.offset = Span::from_nanos(90_000_000);
+    for second in 0..12 {
+        bench.second();
+        // The kernel's loop, whose end nobody sees.
+        bench.offset_ns += 300e3;
+        if second == 10 {
+            bench.kernel.offset = Span::ZERO;
+        }
+    }
+    bench.is_synchronised = true;
+    bench.seconds(60);
+    assert!(bench.offset_ns.abs() < 20.0, "{}", bench.offset_ns);
+}
+
+#[test]
+fn a_machine_that_was_suspended_was_not_stepped() {
+    let mut bench = Bench::new(0.0, 3e-6, false);
+    bench.seconds(60);
+    for _ in 0..=STRIKES_MAX {
+        // The kernel's clock goes on by the hardware clock, the monotonic one doesn't.
+        bench.step(Span::from_nanos(70_000_000));
+        bench.suspended = bench.suspended + Span::from_seconds(60);
+        let decision = bench.second();
+        assert!(decision.tampering.is_none() && decision.order.unwrap().step.is_none(), "{decision:?}");
+        bench.seconds(250);
+        assert!(bench.offset_ns.abs() < 20.0, "{}", bench.offset_ns);
+    }
+}
+
+#[test]
+fn a_leap_second_that_the_kernel_missed_is_stepped_at_once() {
+    for (seconds, expected) in [(1, true), (-1, true), (0, false)] {
+        let mut bench = Bench::new(0.0, 3e-6, false);
+        let at = Instant::from_unix(START_S + 37 + 100, 0);
+        let offset_after_s = 37 + i32::try_from(seconds).unwrap();
+        bench.snapshot.leap =
+            LeapWindow { offset_s: 37, next: Some(crate::time::Leap { at, offset_after_s }) };
+        bench.seconds(97);
+        // The served clock leaps, and the kernel's is as far off.
+        bench.seconds(8);
+        bench.offset_ns += if seconds == 0 { 1e9 } else { 0.0 };
+        let steps: Vec<_> = (0..3).filter_map(|_| bench.second().order?.step).collect();
+        assert_eq!(!steps.is_empty(), expected, "{seconds}: {steps:?}");
+        assert!(steps.iter().all(|step| step.as_nanos() / 999_000_000 == -seconds), "{steps:?}");
+    }
+}
+
+#[test]
 fn a_correction_that_the_keeper_ended_is_nobody_elses() {
     let mut bench = Bench::new(5e6, 3e-6, false);
     bench.seconds(4);
@@ -299,7 +374,7 @@ proptest! {
         rate in any::<u64>(),
         unlimited in any::<bool>(),
     ) {
-        let settings = SteerSettings { nominal_rate: Rate::from_bits(rate), first_step_unlimited: unlimited };
+        let settings = SteerSettings { nominal_rate: Rate::from_bits(rate), first_step_unlimited: unlimited, kept: None };
         let mut steerer = Steerer::new(settings);
         let mut steps = 0;
         for (realtime_ns, monotonic_ns, error, ticks, frequency, flags) in looks {
@@ -318,7 +393,8 @@ proptest! {
                 offset: Span::ZERO,
                 adjtime_left: Span::ZERO,
             };
-            let look = Look { clock, snapshot, is_synchronised: flags & 1 == 0, kernel };
+            let suspended = Span::from_nanos(monotonic_ns);
+            let look = Look { clock, snapshot, is_synchronised: flags & 1 == 0, kernel, suspended };
             let decision = steerer.look(&look);
             let Some(order) = decision.order else { continue };
             prop_assert!(order.frequency.is_within_max());

@@ -36,7 +36,7 @@ impl Rig {
         let random = Random::new(seed, 70);
         let utc = shape.leaps.utc(world.truth(0.0));
         let kernel = KernelClock::new(world.rate(), world.ticks(0.0), utc, off, reads, random);
-        let settings = SteerSettings { nominal_rate: world.rate(), first_step_unlimited: false };
+        let settings = SteerSettings { nominal_rate: world.rate(), first_step_unlimited: false, kept: None };
         Self {
             world,
             kernel,
@@ -55,7 +55,9 @@ impl Rig {
         let ticks = self.world.ticks(LOOKED_AT);
         let snapshot = self.world.snapshot;
         let clock = self.kernel.read(ticks);
-        let mut look = Look { clock, snapshot, is_synchronised: self.is_served, kernel: self.kernel.says };
+        let kernel = self.kernel.says;
+        let mut look =
+            Look { clock, snapshot, is_synchronised: self.is_served, kernel, suspended: Span::ZERO };
         (self.spoil)(&mut look);
         let decision = self.steerer.look(&look);
         self.tamperings.extend(decision.tampering);

@@ -27,14 +27,18 @@ const SETTLED: Duration = Duration::from_secs(10);
 const HELD_NS_MAX: i64 = 20_000;
 
 fn serve(scratch: &Scratch) -> Server {
-    let setting = Setting::nowhere();
+    serve_with(Setting::nowhere(), scratch, "")
+}
+
+/// With more lines about the machine's clock.
+pub(crate) fn serve_with(setting: Setting, scratch: &Scratch, clock: &str) -> Server {
     let config = scratch.path("maser.toml");
     let lines = format!(
         "[server]\nlisten = [\"127.0.0.1:{port}\"]\n\n\
          [[source]]\ntype = \"nmea\"\nname = \"roof\"\ndevice = \"{LINE}\"\nbaud = {BAUD}\n\n\
          [[source]]\ntype = \"pps\"\nname = \"pulses\"\ndevice = \"{pulses}\"\nlabel = [\"roof\"]\nprefer = true\n\
          reference_id = \"GPS\"\n\n\
-         [clock]\nstate = \"{state}\"\n",
+         [clock]\nstate = \"{state}\"\n{clock}",
         port = setting.port,
         pulses = text(&device()),
         state = text(&scratch.path("state")),
@@ -44,7 +48,7 @@ fn serve(scratch: &Scratch) -> Server {
 }
 
 /// How long it takes until its status is so, which has a limit.
-fn wait_until(server: &Server, what: &str, is: impl Fn(&Value) -> bool) -> Duration {
+pub(crate) fn wait_until(server: &Server, what: &str, is: impl Fn(&Value) -> bool) -> Duration {
     let begun_ns = read(KernelClock::Monotonic);
     let told = within(LOCK_LIMIT, || {
         thread::sleep(Duration::from_millis(250));
@@ -64,7 +68,7 @@ fn lock(server: &Server) -> Duration {
 
 /// What a client finds: the offset that it computes and the round trip, in nanoseconds. Nothing from a server that says
 /// that it doesn't know.
-fn ask(client: &Client, server: &Server, truth: &Truth) -> Option<(i64, i64)> {
+pub(crate) fn ask(client: &Client, server: &Server, truth: &Truth) -> Option<(i64, i64)> {
     let sent = read(KernelClock::MonotonicRaw);
     let (reply, _) = client.ask(server.address()).expect("it answers");
     let received = read(KernelClock::MonotonicRaw);
@@ -75,7 +79,7 @@ fn ask(client: &Client, server: &Server, truth: &Truth) -> Option<(i64, i64)> {
 
 /// Asks ten times a second for so long; offsets and round trips, sorted by the offsets' size, and how many replies said that
 /// they had none.
-fn offsets(server: &Server, truth: &Truth, seconds: u64) -> (Vec<(i64, i64)>, usize) {
+pub(crate) fn offsets(server: &Server, truth: &Truth, seconds: u64) -> (Vec<(i64, i64)>, usize) {
     let client = Client::at([127, 0, 0, 1].into());
     let mut found = Vec::new();
     for _ in 0..seconds * 10 {
@@ -87,17 +91,17 @@ fn offsets(server: &Server, truth: &Truth, seconds: u64) -> (Vec<(i64, i64)>, us
     (offsets, found.iter().filter(|found| found.is_none()).count())
 }
 
-fn is_held(offsets: &[(i64, i64)]) -> bool {
+pub(crate) fn is_held(offsets: &[(i64, i64)]) -> bool {
     let beyond = offsets.iter().filter(|(offset, _)| offset.abs() > HELD_NS_MAX).count();
     beyond * 20 <= offsets.len()
         && offsets.iter().all(|(offset, round_trip)| offset.abs() <= HELD_NS_MAX + round_trip / 2)
 }
 
-fn offset_micros(offsets: &[(i64, i64)]) -> String {
+pub(crate) fn offset_micros(offsets: &[(i64, i64)]) -> String {
     micros(&offsets.iter().map(|&(offset, _)| offset).collect::<Vec<_>>())
 }
 
-fn micros(sorted_ns: &[i64]) -> String {
+pub(crate) fn micros(sorted_ns: &[i64]) -> String {
     if sorted_ns.is_empty() {
         return "nothing known".to_owned();
     }

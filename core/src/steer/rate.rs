@@ -12,6 +12,8 @@ const GAIN_MIN: f64 = 1.0 / 32.0;
 /// A reading is usable whose error is within so many times the usual one, and this much more, s.
 const USUAL_ERRORS: f64 = 3.0;
 const ERROR_ALWAYS_USABLE: f64 = 200e-9;
+/// After so many measurements it is known four times as well as by one; most clocks are locked by then.
+const MEASURED_WELL: u32 = 16;
 /// A measurement has to be as sure as this: with poor readings it takes longer.
 const UNCERTAINTY_MAX: f64 = 1e-6;
 /// So fast the usual error grows while readings are worse, each time: on a machine that has become slow for good they are
@@ -104,6 +106,17 @@ impl NaturalRate {
     pub(super) fn correction(&self, reference: Rate) -> f64 {
         let nominal = as_float(self.nominal) * (1.0 + self.excess);
         as_float(reference) / nominal - 1.0
+    }
+
+    /// The same for a reference that gains `ratio` on the counter; nothing before it is measured well.
+    pub(super) fn correction_by(&self, ratio: f64) -> Option<f64> {
+        (self.measured >= MEASURED_WELL).then(|| ratio / (1.0 + self.excess) - 1.0)
+    }
+
+    /// What was measured is worth little: the next measurement counts in full.
+    pub(super) const fn forget(&mut self) {
+        self.measured = 0;
+        self.base = None;
     }
 
     /// The last reading can't be compared with the next one: the clock was stepped, or ran nobody knows how.
