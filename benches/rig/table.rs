@@ -89,7 +89,7 @@ fn single(figure: Option<Figure>, unit: f64, digits: usize) -> String {
     figure.map_or(NONE.to_owned(), |figure| format!("{:.digits$}", figure.median / unit))
 }
 
-fn spread(figure: Option<Figure>, unit: f64, digits: usize) -> String {
+pub(crate) fn spread(figure: Option<Figure>, unit: f64, digits: usize) -> String {
     let Some(Figure { median, min, max }) = figure else { return NONE.to_owned() };
     let (median, min, max) = (median / unit, min / unit, max / unit);
     format!("{median:.digits$} ({min:.digits$}–{max:.digits$})")
