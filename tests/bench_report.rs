@@ -281,13 +281,7 @@ fn interleaved_servers_are_held_against_chronyds_least_error() {
         let replies = [chronyd.to_vec(), vec![own]].concat();
         interleaved_table::table(&Interleaved {
             replies,
-            mixed: vec![MixedSample {
-                server: SOCKET,
-                rate_per_s: 70_000,
-                sent: 140_000,
-                lost: lost,
-                invalid: 0,
-            }],
+            mixed: vec![MixedSample { server: SOCKET, rate_per_s: 70_000, sent: 140_000, lost, invalid: 0 }],
             corrections: vec![correction(with_ns)],
             followers: vec![follower(CHRONYD, 100.0), follower(SOCKET, spread_ns)],
         })
