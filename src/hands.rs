@@ -6,11 +6,13 @@ pub(crate) mod kept_state;
 mod lock_down;
 pub(crate) mod lookup;
 pub(crate) mod opener;
+pub(crate) mod steering;
 
 pub use ask::{Fault, FileIdentity, Kept};
 pub use lookup::found;
 
 use ask::{Answer, Ask, receive, send};
+use maser_core::steer::Order;
 use maser_sys::handover::Channel;
 use maser_sys::pps::Edge;
 use maser_sys::seccomp::Needs;
@@ -22,6 +24,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use steering::Ordered;
 
 /// Opens for the server: itself, or the keeper for it, which then takes what it opens from its own configuration rather
 /// than from what is named here. A clone is the same.
@@ -161,6 +164,15 @@ impl Hands {
                 Ok(_) | Err(_) => Vec::new(),
             },
         }
+    }
+
+    /// Has the machine's clock steered so. Without a keeper nobody does: there are no bounds then.
+    ///
+    /// # Errors
+    /// Why it isn't, and what to do about it.
+    pub fn steer(&self, order: &Order) -> Result<(), Fault> {
+        let nobody = |_: &mut Opener| Err(Fault::new("the clock is steered by a keeper only"));
+        self.do_or_ask(nobody, &Ask::Steer(Ordered::of(order))).map(drop)
     }
 
     fn descriptor(

@@ -157,6 +157,7 @@ impl Keeper {
             if changed || self.look_due().is_some_and(|due| due <= now()) {
                 self.follow_interfaces();
             }
+            self.broker.settle(now());
             if self.server.is_none() && self.stopping.is_some() {
                 return Ok(ExitCode::SUCCESS);
             }
@@ -168,7 +169,8 @@ impl Keeper {
     fn wait(&self) -> nix::Result<Woken> {
         let stopping = self.stopping.map(|(_, until)| until);
         let start_limit = self.server.as_ref().and_then(Running::start_limit);
-        let due = [self.start_at, stopping, self.renewing, self.look_due(), start_limit];
+        let settle = self.broker.settle_due();
+        let due = [self.start_at, stopping, self.renewing, self.look_due(), start_limit, settle];
         let due = due.into_iter().flatten().min();
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             let left_ms = due.saturating_sub(now()).as_micros().div_ceil(1_000);
@@ -338,6 +340,7 @@ impl Keeper {
     /// What follows from the end of a process: an outcome if the keeper ends, too.
     fn after(&mut self, process: Pid, ended: Ended) -> Result<Option<ExitCode>, Box<dyn Error>> {
         let Some(server) = self.server.take_if(|server| server.process == process) else { return Ok(None) };
+        self.broker.settle(Duration::MAX);
         if server.ready.is_none() {
             // It may have died of what it was left.
             self.broker.drop_legacy();
@@ -387,6 +390,7 @@ impl Drop for Keeper {
             let _gone = kill(server.process, Signal::SIGKILL);
             let _reaped = waitpid(server.process, None);
         }
+        self.broker.settle(Duration::MAX);
         restore_left(&self.broker.config);
     }
 }

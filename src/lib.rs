@@ -20,4 +20,5 @@ pub mod start;
 pub mod state;
 pub mod state_writer;
 pub mod status;
+pub mod steer;
 pub mod worker;

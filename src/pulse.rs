@@ -13,6 +13,7 @@ use maser_core::refclock::{
     KernelError, LeapFile, MachineClock, MachineReading, MachineUpdate, PendingLeap, Standing,
 };
 use maser_core::snapshot::Snapshot;
+use maser_core::steer::Frequency;
 use maser_core::time::{ClockReading, Instant, LeapTable, Span, Utc};
 use maser_sys::adjtimex::{KernelLeap, KernelState};
 use maser_sys::clock;
@@ -204,7 +205,7 @@ const NOTHING_SAID: KernelState = KernelState {
     esterror: Span::from_seconds(16),
     leap: KernelLeap::None,
     tai_offset_s: None,
-    frequency_ppb: 0,
+    frequency: Frequency::ZERO,
     offset: Span::ZERO,
     adjtime_left: Span::ZERO,
 };

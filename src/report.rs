@@ -12,8 +12,9 @@ use crate::pulse::{Pulse, PulseState};
 use crate::state::{counter_name, hertz};
 use crate::status::{
     ClockStatus, Counters, InterfaceStatus, LeapStatus, PortStatus, Residence, SourceStatus, State, Status,
-    Tracking, TransmitStatus, WorkerStatus,
+    SteeringStatus, Tracking, TransmitStatus, WorkerStatus,
 };
+use crate::steer::{Figures, Steering, standing_text};
 use maser_core::refclock::Standing;
 use maser_core::snapshot::Snapshot;
 use maser_core::time::{BUILD_DATE, LeapIndicator, NtpTimestamp, Span, Ticks};
@@ -64,6 +65,8 @@ pub struct View {
     pub refused: Vec<(String, String)>,
     /// The pulse flow.
     pub flow: Flow,
+    /// Who steers the machine's clock, if anybody is to.
+    pub steering: Option<Arc<Steering>>,
     /// The workers, in order.
     pub workers: Vec<WorkerView>,
     /// Reads the snapshot.
@@ -92,12 +95,13 @@ impl View {
             root_distance_max_s: self.config.clock.root_distance_max.as_seconds_f64(),
             ..Tracking::default()
         };
-        let (sources, tracking) = match &self.flow {
+        let (sources, mut tracking) = match &self.flow {
             Flow::Machine(pulse) => self.machine(pulse.state(), served, snapshot.synchronised_at(now)),
             Flow::Sources(clock, leaps) => {
                 sources::figures(&self.config, &clock.figures(now), leaps, served, &snapshot, now)
             }
         };
+        tracking.steering = self.steering.as_ref().map(|steering| steering_status(&steering.figures()));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: counter.nominal_rate().span_of(now.since(self.started)).as_seconds_f64(),
@@ -202,6 +206,16 @@ impl View {
             why: self.footing.why.clone(),
         };
         self.config.server.listen.iter().map(port).collect()
+    }
+}
+
+fn steering_status(figures: &Figures) -> SteeringStatus {
+    SteeringStatus {
+        state: standing_text(figures),
+        offset_s: figures.offset.map(Span::as_seconds_f64),
+        frequency_ppm: figures.frequency.map(|frequency| frequency.fraction() * 1e6),
+        steps: figures.steps,
+        problem: figures.problem.clone(),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::source::drivers::{self, Driver};
 use crate::source::{REPORTS_MAX, Report};
 use crate::state::legacy::Legacy;
 use crate::state_writer::StateWriter;
+use crate::steer::Steering;
 use crate::worker::Smearing;
 use maser_core::refclock::{MachineClock, MachineSettings};
 use maser_core::snapshot::Snapshot;
@@ -31,7 +32,7 @@ use maser_sys::calibration::{self, Choice, CoreError, Refusal};
 use maser_sys::clock_watch::ClockWatch;
 use maser_sys::counter::Counter;
 use maser_sys::seccomp::Needs;
-use maser_sys::snapshot_cell::{Writer, snapshot_cell};
+use maser_sys::snapshot_cell::{Reader, Writer, snapshot_cell};
 use maser_sys::udp_socket::OpenError;
 use maser_sys::uring::UringError;
 use queues::Queues;
@@ -163,6 +164,7 @@ impl Server {
                 (flow, Some(reports))
             }
         };
+        let steering = threads.start_steering(&config, counter.counter, &flow, &snapshots, &hands)?;
         let common = Common {
             counter: counter.counter,
             snapshots: snapshots.clone(),
@@ -192,7 +194,18 @@ impl Server {
         }
         threads.let_go();
         let started = counter.counter.now();
-        let view = View { config, counter, footing, interfaces, refused, flow, workers, snapshots, started };
+        let view = View {
+            config,
+            counter,
+            footing,
+            interfaces,
+            refused,
+            flow,
+            steering,
+            workers,
+            snapshots,
+            started,
+        };
         Ok(Self { view: Arc::new(view), threads })
     }
 
@@ -269,6 +282,30 @@ impl Threads {
         let watch = leaps::watch(leaps.clone(), Arc::clone(&clock), hands.clone(), &self.stop_drivers);
         self.keepers.push(("leaps", watch.map_err(system(NO_LEAPS_THREAD))?));
         Ok((Flow::Sources(clock, leaps), reports))
+    }
+
+    /// Steers the machine's clock, if that is wanted.
+    fn start_steering(
+        &mut self,
+        config: &Config,
+        counter: Counter,
+        flow: &Flow,
+        snapshots: &Reader,
+        hands: &Hands,
+    ) -> Result<Option<Arc<Steering>>, ServeError> {
+        let Flow::Sources(clock, _) = flow else { return Ok(None) };
+        if !config.clock.steer {
+            return Ok(None);
+        }
+        let steering = Arc::new(Steering::default());
+        let (running, clock, stop) =
+            (Arc::clone(&steering), Arc::clone(clock), Arc::clone(&self.stop_drivers));
+        let (snapshots, hands, unlimited) =
+            (snapshots.clone(), hands.clone(), config.clock.first_step_unlimited);
+        let run = move || running.run(counter, &clock, &snapshots, &hands, unlimited, &stop);
+        let thread = Builder::new().name("steering".into()).spawn(run);
+        self.keepers.push(("steering", thread.map_err(system("no thread for the machine's clock"))?));
+        Ok(Some(steering))
     }
 
     fn start_drivers(

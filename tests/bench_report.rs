@@ -11,6 +11,8 @@ mod host;
 mod hosts;
 #[path = "../benches/rig/interleaved.rs"]
 mod interleaved;
+#[path = "../benches/rig/interleaved_table.rs"]
+mod interleaved_table;
 #[path = "../benches/rig/measure.rs"]
 mod measure;
 #[path = "../benches/rig/meter.rs"]
@@ -28,7 +30,7 @@ mod table;
 
 use figures::{Figure, Limit, Row, Verdict, rows, verdicts};
 use hosts::Placement;
-use interleaved::{FollowerSample, Interleaved, InterleavedSample};
+use interleaved::{CorrectionSample, FollowerSample, Interleaved, InterleavedSample, MixedSample};
 use measure::{Percentiles, Sample, Spread, Step};
 use servers::{CHRONYD, ECHO_WITH_STAMPS, SERVERS, XDP_ECHO, XDP_ECHO_GENERIC};
 
@@ -159,12 +161,15 @@ fn verdicts_can_be_met_and_missed() {
         (XDP, false),
         (XDP, true),
         (XDP, true),
+        (XDP, true),
         (XDP_GENERIC, true),
         (XDP_GENERIC, false),
         (XDP_GENERIC, true),
         ("maser af-xdp, spinning", false),
         (SOCKET, false),
         (SOCKET, true),
+        (SOCKET, false),
+        ("maser io-uring", false),
         ("maser io-uring", false),
         ("maser io-uring", false),
         (SPINNING, true),
@@ -177,14 +182,14 @@ fn verdicts_can_be_met_and_missed() {
     assert!(at_most(0.5).is_met() && !at_most(0.51).is_met());
     let shown: Vec<_> = found.iter().map(table::verdict).collect();
     assert_eq!(
-        shown[7],
+        shown[8],
         "MISSED  maser socket              peak / bare echo with stamps      0.80 (0.80–0.80), wanted ≥ 0.9"
     );
     assert_eq!(
-        shown[2],
-        "told    maser af-xdp              offset at half of peak / chronyd  0.25 (0.25–0.25)"
+        shown[3],
+        "met     maser af-xdp              offset at half of peak / chronyd  0.25 (0.25–0.25), wanted ≤ 1"
     );
-    assert!(shown[9].starts_with("MISSED") && shown[9].contains("not measured"));
+    assert!(shown[11].starts_with("MISSED") && shown[11].contains("not measured"));
 }
 
 #[test]
@@ -244,7 +249,7 @@ fn a_followers_log_is_read_by_its_columns() {
     assert_eq!((sample.samples, sample.interleaved), (2, 1));
     let near = |found: f64, wanted: f64| (found - wanted).abs() < 1e-3;
     assert!(near(sample.mean_ns, -9_950.0) && near(sample.stddev_ns, 9_960.0), "{sample:?}");
-    assert!(near(sample.p50_ns, 9_960.0) && near(sample.max_ns, 19_910.0), "{sample:?}");
+    assert!(near(sample.spread_ns, 9_960.0) && near(sample.max_ns, 19_910.0), "{sample:?}");
     assert!(FollowerSample::of(CHRONYD, "").is_err() && FollowerSample::of(CHRONYD, "a line").is_err());
 }
 
@@ -262,29 +267,40 @@ fn interleaved_servers_are_held_against_chronyds_least_error() {
         interleaved_ns: Some(Spread { mean, stddev: 120.0, p50: 400, p99: 700 }),
     };
     let chronyd = [sample(CHRONYD, 1_000, 400.0), sample(CHRONYD, 0, 9_000.0)];
-    let follower =
-        |server, p50_ns| FollowerSample { server, p50_ns, ..FollowerSample::of(server, FOLLOWED).unwrap() };
-    let shown = |own: InterleavedSample, p50_ns| {
+    let follower = |server, spread_ns| FollowerSample {
+        server,
+        spread_ns,
+        ..FollowerSample::of(server, FOLLOWED).unwrap()
+    };
+    let correction = |with_ns| CorrectionSample {
+        server: SOCKET,
+        without_ns: vec![4_000.0, 4_100.0, 9_000.0],
+        with_ns: vec![with_ns; 3],
+    };
+    let shown = |own: InterleavedSample, spread_ns, with_ns, lost| {
         let replies = [chronyd.to_vec(), vec![own]].concat();
-        interleaved::table(&Interleaved {
+        interleaved_table::table(&Interleaved {
             replies,
-            followers: vec![follower(CHRONYD, 100.0), follower(SOCKET, p50_ns)],
+            mixed: vec![MixedSample { server: SOCKET, rate_per_s: 70_000, sent: 140_000, lost, invalid: 0 }],
+            corrections: vec![correction(with_ns)],
+            followers: vec![follower(CHRONYD, 100.0), follower(SOCKET, spread_ns)],
         })
     };
-    let good = shown(sample(SOCKET, 990, 400.0), 100.0);
+    let good = shown(sample(SOCKET, 990, 400.0), 100.0, 2_050.0, 0);
     assert!(
         good.contains("| maser socket | 100000 | 0 | 0 | 99.0 % | 4.00 | 9.00 | 0.40 | 0.12 | 0.70 |"),
         "{good}"
     );
-    assert!(good.contains("| chronyd | 2 | 1 | -9.95 | 9.96 | 0.10 | 19.91 |"), "{good}");
-    assert_eq!((good.matches(": met").count(), good.matches("MISSED").count()), (3, 0), "{good}");
-    let bad = shown(sample(SOCKET, 989, 401.0), 101.0);
-    assert_eq!(bad.matches("MISSED").count(), 3, "{bad}");
-    let late = shown(sample(SOCKET, 990, -401.0), 100.0);
+    assert!(good.contains("| chronyd | 2 | 1 | -9.95 | 0.10 | 9.96 | 19.91 |"), "{good}");
+    assert_eq!((good.matches(": met").count(), good.matches("MISSED").count()), (5, 0), "{good}");
+    assert!(good.contains("| maser socket | 4.10 (4.00–9.00) | 2.05 (2.05–2.05) | 0.50 |"), "{good}");
+    let bad = shown(sample(SOCKET, 989, 401.0), 101.0, 2_051.0, 1);
+    assert_eq!(bad.matches("MISSED").count(), 5, "{bad}");
+    let late = shown(sample(SOCKET, 990, -401.0), 100.0, 0.0, 0);
     assert_eq!(late.matches("MISSED").count(), 1, "{late}");
-    let none = shown(InterleavedSample { interleaved_ns: None, ..sample(SOCKET, 0, 0.0) }, 100.0);
+    let none = shown(InterleavedSample { interleaved_ns: None, ..sample(SOCKET, 0, 0.0) }, 100.0, 0.0, 0);
     assert_eq!(none.matches("MISSED").count(), 2, "{none}");
-    assert!(interleaved::table(&Interleaved::default()).is_empty());
+    assert!(interleaved_table::table(&Interleaved::default()).is_empty());
 }
 
 #[test]

@@ -283,6 +283,10 @@ fn what_is_printed_reads_back_as_the_same() {
     let mut all = vec![Config::default_run()];
     all.extend(toml_files(&root().join("docs")).iter().map(|path| config::load(path).unwrap()));
     all.push(config::parse(ODD).unwrap());
+    let steered = "[[source]]\ntype = 'gpsd'\nshm = 1\n[clock]\nsteer = true\nfirst_step_unlimited = true\n";
+    let steered = config::parse(steered).unwrap();
+    assert!(steered.clock.steer && steered.clock.first_step_unlimited);
+    all.push(steered);
     for config in all {
         assert_eq!(config::parse(&config.to_string()), Ok(config.clone()), "{config}");
     }

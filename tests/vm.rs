@@ -22,6 +22,8 @@ mod doubles;
 mod faults;
 #[path = "vm/gpsd.rs"]
 mod gpsd;
+#[path = "vm/leap_seconds.rs"]
+mod leap_seconds;
 #[path = "daemon/maser.rs"]
 #[allow(dead_code, reason = "a part of it is used here")]
 mod maser;
@@ -38,6 +40,8 @@ mod pulses;
 mod receiver;
 #[path = "vm/served.rs"]
 mod served;
+#[path = "vm/steering.rs"]
+mod steering;
 mod support;
 
 use maser::{READY_LIMIT, Server, within};

@@ -168,18 +168,22 @@ pub(crate) fn verdicts(rows: &[Row]) -> Vec<Verdict> {
     const PEAK_TO_CHRONYD: &str = "peak / chronyd";
     const P50_TO_CHRONYD: &str = "p50 at 10,000/s / chronyd";
     const OFFSET_TO_CHRONYD: &str = "offset at half of peak / chronyd";
+    const OFFSET_US: &str = "offset at half of peak, µs";
     let limits = [
         ("maser af-xdp", PEAK_TO_XDP_ECHO, Limit::AtLeast(0.9)),
         ("maser af-xdp", PEAK_TO_CHRONYD, Limit::AtLeast(3.5)),
-        ("maser af-xdp", OFFSET_TO_CHRONYD, Limit::Told),
+        ("maser af-xdp", OFFSET_US, Limit::AtMost(1.0)),
+        ("maser af-xdp", OFFSET_TO_CHRONYD, Limit::AtMost(1.0)),
         ("maser af-xdp, generic", PEAK_TO_XDP_ECHO, Limit::Told),
         ("maser af-xdp, generic", PEAK_TO_CHRONYD, Limit::AtLeast(2.5)),
-        ("maser af-xdp, generic", OFFSET_TO_CHRONYD, Limit::Told),
+        ("maser af-xdp, generic", OFFSET_TO_CHRONYD, Limit::AtMost(1.0)),
         ("maser af-xdp, spinning", P50_TO_CHRONYD, Limit::AtMost(0.5)),
         ("maser socket", PEAK_TO_ECHO, Limit::AtLeast(0.9)),
         ("maser socket", PEAK_TO_CHRONYD, Limit::AtLeast(1.25)),
+        ("maser socket", OFFSET_TO_CHRONYD, Limit::AtMost(1.0)),
         ("maser io-uring", PEAK_TO_ECHO, Limit::AtLeast(0.8)),
         ("maser io-uring", PEAK_TO_CHRONYD, Limit::AtLeast(1.1)),
+        ("maser io-uring", OFFSET_TO_CHRONYD, Limit::AtMost(1.0)),
         ("maser socket, spinning", P50_TO_CHRONYD, Limit::AtMost(0.5)),
         ("maser io-uring, spinning", P50_TO_CHRONYD, Limit::AtMost(0.5)),
     ];
@@ -191,6 +195,11 @@ pub(crate) fn verdicts(rows: &[Row]) -> Vec<Verdict> {
                 PEAK_TO_ECHO | PEAK_TO_XDP_ECHO => row.peak_to_echo,
                 PEAK_TO_CHRONYD => row.peak_to_chronyd,
                 OFFSET_TO_CHRONYD => row.offset_p50_to_chronyd,
+                OFFSET_US => row.offset_p50_ns.map(|Figure { median, min, max }| Figure {
+                    median: median / 1e3,
+                    min: min / 1e3,
+                    max: max / 1e3,
+                }),
                 _ => row.p50_to_chronyd,
             });
             Verdict { server, what, limit, ratio }

@@ -97,7 +97,7 @@ pub(crate) enum Replies {
     /// By the same thread at once.
     Threaded,
     /// By the core that sends them, within the server's own call: no wake-up of the rig's stands between a reply's leaving and
-    /// its stamp. For latency at low rates, where the time that this takes the server's core doesn't matter.
+    /// its stamp. For latency at low rates, where the time that this takes the server's core doesn't matter, and for stamps.
     Direct,
 }
 

@@ -6,7 +6,6 @@
 //! sends them, so that the way is hardly more than the code of the veth. Before the replies that count come as many others,
 //! since a client's first ones can't be interleaved; and each number of clients meets a server that has just started.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
@@ -19,10 +18,10 @@ use crate::measure::Spread;
 use crate::servers::{CHRONYD, Entry, Programs, SERVERS, text, words};
 
 /// The servers, by their names in [`SERVERS`].
-const NAMES: [&str; 4] = [CHRONYD, "maser socket", "maser io-uring", "maser af-xdp"];
+pub(crate) const NAMES: [&str; 4] = [CHRONYD, "maser socket", "maser io-uring", "maser af-xdp"];
 const CLIENT_COUNTS: [u32; 3] = [1_000, 5_000, 100_000];
 /// Requests a second: about a quarter of what chronyd answers here.
-const RATE_PER_S: u32 = 30_000;
+pub(crate) const RATE_PER_S: u32 = 30_000;
 /// What each client sends, before the replies that count and again while they come.
 const REQUESTS_EACH: f64 = 2.5;
 const TIME_S_MIN: f64 = 1.5;
@@ -32,10 +31,19 @@ const STAMPS: &str = "5k";
 const TIMEOUT: &str = "200ms";
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long chronyd asks as a client, sixteen times a second.
-const ASKING_S: u32 = 6;
+const ASKING_S: u32 = 15;
+/// So often every port is measured without its correction of transmit timestamps and with it.
+pub(crate) const CORRECTION_ROUNDS: u32 = 3;
+/// Rates among which the peak is looked for whose half is the load of mixed clients, and for how long each.
+const MIXED_RATES: &str = "50k,100k,150k,200k,250k,300k";
+const MIXED_SEARCH_TIME_S: f64 = 0.4;
+const MIXED_TIME_S: f64 = 2.0;
+/// What a worker takes to learn its correction, and more.
+const LEARNING_TIME_S: f64 = 0.6;
 
-/// The limits that the issue sets: of interleaved replies, and of the mean transmit error beside chronyd's.
-const SHARE_MIN: f64 = 0.99;
+/// The limits that the issue sets: of interleaved replies, and of the median transmit error with the correction to that without.
+pub(crate) const SHARE_MIN: f64 = 0.99;
+pub(crate) const CORRECTED_MAX: f64 = 0.5;
 
 /// One server and number of clients.
 #[derive(Clone, Debug, Serialize)]
@@ -63,15 +71,35 @@ pub(crate) struct FollowerSample {
     pub(crate) interleaved: usize,
     pub(crate) mean_ns: f64,
     pub(crate) stddev_ns: f64,
-    /// The median of the magnitude, and the greatest.
-    pub(crate) p50_ns: f64,
+    /// The median distance from the median: half of them lie closer, and single disturbances don't matter.
+    pub(crate) spread_ns: f64,
     pub(crate) max_ns: f64,
 }
 
-/// Both parts of a run.
+/// The median transmit errors of a port's basic replies, a round each.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CorrectionSample {
+    pub(crate) server: &'static str,
+    pub(crate) without_ns: Vec<f64>,
+    pub(crate) with_ns: Vec<f64>,
+}
+
+/// Interleaving and basic clients, half of each, at half of what the server answers of such.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct MixedSample {
+    pub(crate) server: &'static str,
+    pub(crate) rate_per_s: u64,
+    pub(crate) sent: u64,
+    pub(crate) lost: u64,
+    pub(crate) invalid: u64,
+}
+
+/// All parts of a run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Interleaved {
     pub(crate) replies: Vec<InterleavedSample>,
+    pub(crate) mixed: Vec<MixedSample>,
+    pub(crate) corrections: Vec<CorrectionSample>,
     pub(crate) followers: Vec<FollowerSample>,
 }
 
@@ -85,6 +113,13 @@ pub(crate) fn measure(programs: &Programs, hosts: &Hosts) -> Result<Interleaved,
             let of = |error| format!("{}: {error}", entry.name);
             all.replies.push(replies(programs, hosts, entry, clients).map_err(of)?);
         }
+        eprintln!("interleaved: {}, mixed clients", entry.name);
+        all.mixed.push(mixed(programs, hosts, entry)?);
+        if entry.name != CHRONYD {
+            eprintln!("interleaved: {}, its correction", entry.name);
+            all.corrections.push(correction(programs, hosts, entry)?);
+        }
+        eprintln!("interleaved: {}, followed by chronyd", entry.name);
         all.followers.push(follower(programs, hosts, entry)?);
     }
     Ok(all)
@@ -118,6 +153,46 @@ fn replies(
         basic_ns: spread(&basic["transmit_error_ns"]),
         interleaved_ns: spread(&step["interleaved_transmit_error_ns"]),
     })
+}
+
+/// Half of the clients interleave, at half of the most that is answered of such.
+fn mixed(programs: &Programs, hosts: &Hosts, entry: &Entry) -> Result<MixedSample, String> {
+    const MIX: &str = "--interleaved=50%";
+    let server = entry.start(programs, hosts)?;
+    let generate = |time_s, words: &[&str]| generate(programs, hosts, CLIENT_COUNTS[0], time_s, words);
+    let search = generate(MIXED_SEARCH_TIME_S, &["ladder", "--rates", MIXED_RATES, MIX])?;
+    let steps = search["steps"].as_array().ok_or("no steps")?;
+    let answered = steps.iter().filter_map(|step| step["rate_answered"].as_f64());
+    let rate = format!("{:.0}", answered.reduce(f64::max).ok_or("no rates")? / 2.0);
+    let run = generate(MIXED_TIME_S, &["fixed", "--rate", &rate, MIX])?;
+    server.stop()?;
+    let count = |name: &str| run[name].as_u64().ok_or_else(|| format!("no {name} in maser-load's document"));
+    Ok(MixedSample {
+        server: entry.name,
+        rate_per_s: rate.parse().map_err(|error| format!("{error}"))?,
+        sent: count("sent")?,
+        lost: count("lost")?,
+        invalid: count("invalid")?,
+    })
+}
+
+/// Basic replies without the correction and with it, in turns.
+fn correction(programs: &Programs, hosts: &Hosts, entry: &Entry) -> Result<CorrectionSample, String> {
+    let rate = RATE_PER_S.to_string();
+    let mut sample = CorrectionSample { server: entry.name, without_ns: Vec::new(), with_ns: Vec::new() };
+    for _ in 0..CORRECTION_ROUNDS {
+        for corrects in [false, true] {
+            let server = entry.start_correcting(programs, hosts, corrects)?;
+            let generate =
+                |time_s| generate(programs, hosts, CLIENT_COUNTS[0], time_s, &["fixed", "--rate", &rate]);
+            generate(LEARNING_TIME_S)?;
+            let run = generate(BASIC_TIME_S)?;
+            server.stop()?;
+            let p50_ns = run["transmit_error_ns"]["p50"].as_f64().ok_or("no transmit errors")?;
+            (if corrects { &mut sample.with_ns } else { &mut sample.without_ns }).push(p50_ns);
+        }
+    }
+    Ok(sample)
 }
 
 /// Runs `maser-load` with these words; its document.
@@ -176,6 +251,8 @@ impl FollowerSample {
         }
         let mean_ns = mean(&offsets_ns).ok_or("chronyd as a client measured nothing")?;
         let squares: Vec<f64> = offsets_ns.iter().map(|offset_ns| (offset_ns - mean_ns).powi(2)).collect();
+        let median_ns = Figure::of(offsets_ns.iter().copied()).map_or(0.0, |figure| figure.median);
+        let distances = Figure::of(offsets_ns.iter().map(|offset_ns| (offset_ns - median_ns).abs()));
         let magnitudes = Figure::of(offsets_ns.iter().map(|offset_ns| offset_ns.abs()));
         Ok(Self {
             server,
@@ -183,7 +260,7 @@ impl FollowerSample {
             interleaved,
             mean_ns,
             stddev_ns: mean(&squares).map_or(0.0, f64::sqrt),
-            p50_ns: magnitudes.map_or(0.0, |figure| figure.median),
+            spread_ns: distances.map_or(0.0, |figure| figure.median),
             max_ns: magnitudes.map_or(0.0, |figure| figure.max),
         })
     }
@@ -194,85 +271,20 @@ fn mean(values: &[f64]) -> Option<f64> {
     (count > 0.0).then(|| values.iter().sum::<f64>() / count)
 }
 
-/// Both tables and the verdicts.
-pub(crate) fn table(run: &Interleaved) -> String {
-    if run.replies.is_empty() {
-        return String::new();
+impl CorrectionSample {
+    /// Without the correction, and with it.
+    pub(crate) fn figures(&self) -> (Option<Figure>, Option<Figure>) {
+        (Figure::of(self.without_ns.iter().copied()), Figure::of(self.with_ns.iter().copied()))
     }
-    let mut text = format!(
-        "Transmit error in µs, {RATE_PER_S} requests a second: how early transmit timestamps are. **share** of the replies that \
-         were asked to be interleaved are; its transmit timestamps are of the reply before.\n\n\
-         | server | clients | lost | invalid | share | basic p50 | p99 | interleaved mean | stddev | p99 |\n\
-         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
-    );
-    let us = |nanos: Option<f64>| nanos.map_or("–".to_owned(), |nanos| format!("{:.2}", nanos / 1e3));
-    for sample in &run.replies {
-        let InterleavedSample { server, clients, lost, invalid, .. } = sample;
-        let basic = |value: fn(&Spread) -> f64| us(sample.basic_ns.as_ref().map(value));
-        let leaved = |value: fn(&Spread) -> f64| us(sample.interleaved_ns.as_ref().map(value));
-        // Writing to a string doesn't fail.
-        let _ = writeln!(
-            text,
-            "| {server} | {clients} | {lost} | {invalid} | {:.1} % | {} | {} | {} | {} | {} |",
-            sample.share() * 100.0,
-            basic(|errors| float(errors.p50)),
-            basic(|errors| float(errors.p99)),
-            leaved(|errors| errors.mean),
-            leaved(|errors| errors.stddev),
-            leaved(|errors| float(errors.p99)),
-        );
-    }
-    text += "\nThe offset that a chronyd with `xleave` measures, in µs; both share the clock, so all of it is error.\n\n\
-             | server | samples | interleaved | mean | stddev | p50 | max |\n|---|---:|---:|---:|---:|---:|---:|\n";
-    for FollowerSample { server, samples, interleaved, mean_ns, stddev_ns, p50_ns, max_ns } in &run.followers
-    {
-        let [mean, stddev, p50, max] = [mean_ns, stddev_ns, p50_ns, max_ns].map(|nanos| us(Some(*nanos)));
-        let _ =
-            writeln!(text, "| {server} | {samples} | {interleaved} | {mean} | {stddev} | {p50} | {max} |");
-    }
-    text + "\n" + &verdicts(run)
-}
 
-/// What the issue asks of maser's ports, each beside chronyd.
-fn verdicts(run: &Interleaved) -> String {
-    let verdict = |is_met: bool| if is_met { "met" } else { "MISSED" };
-    let least_mean_ns = |server: &str| {
-        let own = run.replies.iter().filter(|sample| sample.server == server);
-        own.filter_map(|sample| Some(sample.interleaved_ns?.mean.abs())).reduce(f64::min)
-    };
-    let follower = |server: &str| run.followers.iter().find(|sample| sample.server == server);
-    let mut text = String::new();
-    for server in NAMES.iter().filter(|name| **name != CHRONYD) {
-        let Some(most) = run.replies.iter().rfind(|sample| sample.server == *server) else {
-            continue;
-        };
-        // A stamp of after the arrival is as wrong as one of before it.
-        let mean_ns = most.interleaved_ns.map(|errors| errors.mean.abs());
-        let chronyd_ns = least_mean_ns(CHRONYD);
-        let ratio = mean_ns.zip(chronyd_ns).map(|(own, chronyds)| own / chronyds);
-        let spread =
-            follower(server).zip(follower(CHRONYD)).map(|(own, chronyds)| own.p50_ns / chronyds.p50_ns);
-        let written =
-            |ratio: Option<f64>| ratio.map_or("not measured".to_owned(), |ratio| format!("{ratio:.2}"));
-        let _ = writeln!(
-            text,
-            "- {server}, {} clients: {:.1} % interleaved, at least {:.0} %: {}; mean transmit error / chronyd's least: {}: {}; \
-             a follower's offset p50 / with chronyd: {}: {}",
-            most.clients,
-            most.share() * 100.0,
-            SHARE_MIN * 100.0,
-            verdict(most.share() >= SHARE_MIN),
-            written(ratio),
-            verdict(ratio.is_some_and(|ratio| ratio <= 1.0)),
-            written(spread),
-            verdict(spread.is_some_and(|ratio| ratio <= 1.0)),
-        );
+    pub(crate) fn ratio(&self) -> Option<f64> {
+        let (without, with) = self.figures();
+        Some(with?.median / without?.median)
     }
-    text
 }
 
 impl InterleavedSample {
-    fn share(&self) -> f64 {
+    pub(crate) fn share(&self) -> f64 {
         if self.asked == 0 { 0.0 } else { float(self.interleaved) / float(self.asked) }
     }
 }

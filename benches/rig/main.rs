@@ -13,6 +13,7 @@ mod figures;
 mod host;
 mod hosts;
 mod interleaved;
+mod interleaved_table;
 mod measure;
 mod meter;
 mod picture;

@@ -58,7 +58,9 @@ impl Times {
         let peak_s = steps(self.ladder.len(), self.ladder_s) + search_s;
         START_AND_STOP_S
             + match entry.measured {
-                Measured::All => latency_s + peak_s + steps(1, self.single_s),
+                Measured::All => {
+                    latency_s + peak_s + steps(if entry.is_echo() { 1 } else { 2 }, self.single_s)
+                }
                 Measured::Latency => latency_s,
                 Measured::Peak => peak_s,
             }
@@ -210,14 +212,19 @@ impl Run<'_> {
     }
 
     fn at_half_of_peak(&self, server: &Server, sample: &mut Sample) -> Result<(), String> {
+        let half_rate = peak_of(&sample.ladder)? / 2.0;
         let before_ns = self.hosts.busy_ns(server);
-        let half = self.single(peak_of(&sample.ladder)? / 2.0, self.stamps(), Replies::Threaded)?;
+        let half = self.single(half_rate, NO_STAMPS, Replies::Threaded)?;
         let answers = half.sent.saturating_sub(half.lost);
         if answers > 0 {
             sample.cpu_ns =
                 Some(float(self.hosts.busy_ns(server).saturating_sub(before_ns)) / float(answers));
         }
-        sample.accuracy = (!self.entry.is_echo()).then_some(half);
+        if !self.entry.is_echo() {
+            // Between a reply's leaving and its stamp nothing may stand that isn't the server's: not the rig's own wake-up, and
+            // not the queue of all clients' replies before one reader.
+            sample.accuracy = Some(self.single(half_rate, STAMPS, Replies::Direct)?);
+        }
         Ok(())
     }
 

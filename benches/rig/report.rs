@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::figures::{Row, rows, verdicts};
 use crate::hosts::Placement;
-use crate::interleaved::{self, Interleaved};
+use crate::interleaved::Interleaved;
+use crate::interleaved_table;
 use crate::measure::Sample;
 use crate::meter::{self, MeterSample};
 use crate::queues::{self, QueueSample};
@@ -126,7 +127,7 @@ pub(crate) fn publish(run: &Run, surroundings: &Surroundings, quick: bool) -> Re
         figures(&placements),
         meter::table(&run.meter),
         queues::table(&run.queues),
-        interleaved::table(&run.interleaved),
+        interleaved_table::table(&run.interleaved),
     ]
     .join("\n");
     println!("{}\n\n{figures}", surroundings.line());

@@ -108,6 +108,9 @@ const BOUND_TRIES_MAX: u32 = 500;
 /// What a server does once after its start is over by then.
 const SETTLE: Duration = Duration::from_millis(200);
 
+/// As maser serves without a configuration, but for the correction.
+const UNCORRECTED: &str = "[server]\ntransmit_correction = false\n[[source]]\ntype = \"machine\"\nstratum = 1\n[local]\nstratum = 10\n";
+
 /// Where the programs are.
 pub(crate) struct Programs {
     maser: PathBuf,
@@ -210,8 +213,24 @@ impl Entry {
     /// All listen at the same one address. chronyd is as its package ships it, the client log on, but that it has no
     /// command port and leaves the clock alone.
     pub(crate) fn start(&self, programs: &Programs, hosts: &Hosts) -> Result<Server, String> {
+        self.start_correcting(programs, hosts, true)
+    }
+
+    /// The same; maser with the correction of its transmit timestamps, which is as it comes, or without.
+    pub(crate) fn start_correcting(
+        &self,
+        programs: &Programs,
+        hosts: &Hosts,
+        corrects: bool,
+    ) -> Result<Server, String> {
         hosts.allow_native(self.mode() != Some(Mode::Generic))?;
-        let server = hosts.serve(&words(&self.command(programs, hosts)?))?;
+        let mut command = self.command(programs, hosts)?;
+        if !corrects {
+            let configuration = hosts.directory().join("uncorrected.toml");
+            fs::write(&configuration, UNCORRECTED).map_err(|error| error.to_string())?;
+            command.extend(["--config".to_owned(), text(&configuration)]);
+        }
+        let server = hosts.serve(&words(&command))?;
         if self.kind == Kind::Chronyd {
             wait_until_bound(&server)?
         } else {

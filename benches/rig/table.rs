@@ -20,10 +20,10 @@ const HEADER: [&str; 10] = [
 pub(crate) const LEGEND: &str = "\
 One server core answers 10,000 client addresses over a veth pair. **peak**: the highest rate of answers, thousands a
 second, beside that of the bare echo that takes requests the same way (with stamps; AF_XDP's own) and of chronyd; **≤ 1 %**: the highest with no more than 1 % lost;
-**p50**: the median latency at 10,000 requests a second, replies taken within the server's call; **offset**: p50 / p99
-of the error of the offset that a client computes, at half of the server's own peak, and the means of what its receive stamps are late and its transmit
-stamps are early, the way included; **CPU**: of the server's core for an answer, there. The requests' softirq runs on the server's core
-or on the generator's.
+**p50**: the median latency at 10,000 requests a second; **offset**: p50 / p99 of the error of the offset that a client computes, at
+half of the server's own peak, and the means of what its receive stamps are late and its transmit stamps are early, the way included;
+for both, replies are taken within the server's call, so that nothing of the rig's lies between a reply's leaving and its stamp; **CPU**: of the
+server's core for an answer at half of its peak. The requests' softirq runs on the server's core or on the generator's.
 ";
 /// What is not measured.
 const NONE: &str = "–";
@@ -89,7 +89,7 @@ fn single(figure: Option<Figure>, unit: f64, digits: usize) -> String {
     figure.map_or(NONE.to_owned(), |figure| format!("{:.digits$}", figure.median / unit))
 }
 
-fn spread(figure: Option<Figure>, unit: f64, digits: usize) -> String {
+pub(crate) fn spread(figure: Option<Figure>, unit: f64, digits: usize) -> String {
     let Some(Figure { median, min, max }) = figure else { return NONE.to_owned() };
     let (median, min, max) = (median / unit, min / unit, max / unit);
     format!("{median:.digits$} ({min:.digits$}–{max:.digits$})")

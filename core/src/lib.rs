@@ -2,8 +2,8 @@
 //!
 //! Everything a reply is made of is decided here: time scales and their arithmetic ([`time`]), packets and
 //! what they prove ([`wire`]), the answer ([`reply`]), what a reference clock says ([`refclock`]), which of the references
-//! are right and how the clock follows them ([`discipline`]), how other servers are asked ([`upstream`]), and the value
-//! in which the packet flow meets the pulse flow ([`snapshot`]).
+//! are right and how the clock follows them ([`discipline`]), how other servers are asked ([`upstream`]), the value
+//! in which the packet flow meets the pulse flow ([`snapshot`]), and how the machine's clock follows it ([`steer`]).
 //!
 //! Nothing in this crate reads a clock, a random source, a file or the environment, and nothing allocates: time
 //! and bytes come in through parameters, decisions go out as values. `maser-sys` and the daemon do what is
@@ -20,6 +20,7 @@ pub mod hash;
 pub mod refclock;
 pub mod reply;
 pub mod snapshot;
+pub mod steer;
 pub mod time;
 pub mod upstream;
 pub mod wire;

@@ -12,6 +12,7 @@ pub mod allan;
 pub mod cli;
 pub mod grid;
 pub mod judge;
+pub mod kernel_clock;
 pub mod leap;
 pub mod network;
 pub mod optimum;

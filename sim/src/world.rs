@@ -178,6 +178,12 @@ impl World {
         }
     }
 
+    /// The counter's nominal rate.
+    #[must_use]
+    pub const fn rate(&self) -> Rate {
+        self.rate
+    }
+
     /// The present true second.
     #[must_use]
     pub const fn second(&self) -> u64 {

@@ -28,6 +28,10 @@ impl fmt::Display for Config {
             writeln!(f, "state = {}", quoted_path(directory))?;
         }
         writeln!(f, "holdover_max = \"{}\"", written(clock.holdover_max))?;
+        writeln!(f, "steer = {}", clock.steer)?;
+        if clock.first_step_unlimited {
+            writeln!(f, "first_step_unlimited = true")?;
+        }
         if let Some(smear) = &self.smear {
             writeln!(f, "\n[smear]\nlisten = {}", addresses(&smear.listen))?;
             writeln!(f, "length = \"{}\"", written(smear.length))?;

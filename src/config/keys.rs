@@ -236,6 +236,27 @@ pub(super) const HOLDOVER_MAX: Key = Key {
               distance may not be spent by then.",
 };
 
+pub(super) const STEER: Key = Key {
+    section: "clock",
+    types: &[],
+    name: "steer",
+    expected: "true or false; true not beside a source of type machine",
+    absent: Absent::Value("false"),
+    meaning: "Whether this machine's clock is steered to the served one: its frequency by up to 500 ppm, a step at the \
+              start if it is more than 128 ms off, later only if it stays so for 900 s; leap seconds, TAI - UTC and the \
+              hardware clock with it. No other daemon may set the clock then (chronyd, ntpd, systemd-timesyncd). It \
+              takes CAP_SYS_TIME.",
+};
+
+pub(super) const FIRST_STEP_UNLIMITED: Key = Key {
+    section: "clock",
+    types: &[],
+    name: "first_step_unlimited",
+    expected: "true or false; true only where clock.steer is true",
+    absent: Absent::Value("false"),
+    meaning: "Whether the first step after the start may be more than 1000 s, as on a machine without a battery.",
+};
+
 pub(super) const SMEAR_LISTEN: Key = Key {
     section: "smear",
     types: &[],
@@ -306,6 +327,8 @@ pub const KEYS: &[&Key] = &[
     &LEAP_FILE,
     &STATE,
     &HOLDOVER_MAX,
+    &STEER,
+    &FIRST_STEP_UNLIMITED,
     &SMEAR_LISTEN,
     &SMEAR_LENGTH,
     &LOCAL_STRATUM,

@@ -100,6 +100,10 @@ pub struct Clock {
     pub state: Option<PathBuf>,
     /// How long the clock may run without any source.
     pub holdover_max: Span,
+    /// Whether the machine's clock is steered to the served one; never with a source of type machine.
+    pub steer: bool,
+    /// Whether the first step may be larger than [`maser_core::steer::PANIC_THRESHOLD`]; never without `steer`.
+    pub first_step_unlimited: bool,
 }
 
 /// Where Debian and others install the list of leap seconds.
@@ -136,6 +140,8 @@ impl Clock {
             leap_file: None,
             state: None,
             holdover_max: Self::HOLDOVER_MAX_UNSTATED,
+            steer: false,
+            first_step_unlimited: false,
         }
     }
 }

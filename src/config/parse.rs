@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::report::{Problem, Report};
 use super::section::{self, Field, Section};
+use super::source::SourceType;
 use super::value::{self, INTERFACES_MAX, LISTEN_MAX, Stratum, WayError, Workers};
 use super::{Clock, Config, Server, Smear, Source, Status, keys, paths, read_sources, span};
 
@@ -249,7 +250,30 @@ fn read_clock(document: &DeTable<'_>, sources: &[Source], report: &mut Report<'_
     if let Some(holdover) = section.read(&keys::HOLDOVER_MAX, report, read_holdover) {
         clock.holdover_max = holdover;
     }
+    read_steering(&section, &mut clock, sources, report);
     clock
+}
+
+fn read_steering(section: &Section<'_>, clock: &mut Clock, sources: &[Source], report: &mut Report<'_>) {
+    if let Some(field) = section.field(&keys::STEER) {
+        clock.steer = field.boolean(report).unwrap_or(clock.steer);
+        let is_machine = |source: &Source| source.kind.of_type() == SourceType::Machine;
+        if clock.steer
+            && let Some(machine) = sources.iter().find(|source| is_machine(source))
+        {
+            let name = &machine.name;
+            field.refuse(
+                format!("the machine's clock would follow itself: source {name:?} is of type machine"),
+                report,
+            );
+        }
+    }
+    if let Some(field) = section.field(&keys::FIRST_STEP_UNLIMITED) {
+        clock.first_step_unlimited = field.boolean(report).unwrap_or(clock.first_step_unlimited);
+        if clock.first_step_unlimited && !clock.steer {
+            field.refuse("nobody steps the clock, since clock.steer isn't true", report);
+        }
+    }
 }
 
 fn read_smear(document: &DeTable<'_>, server: &Server, report: &mut Report<'_>) -> Option<Smear> {

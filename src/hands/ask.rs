@@ -1,5 +1,6 @@
 //! What a server asks its keeper for, and the answers: JSON over a channel, descriptors beside it.
 
+use super::steering::Ordered;
 use maser_sys::handover::Channel;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ pub(crate) enum Ask {
     Resolve(usize),
     /// The addresses of this machine.
     OwnAddresses,
+    /// The machine's clock is to be steered so.
+    Steer(Ordered),
 }
 
 /// What the keeper answers when it could.

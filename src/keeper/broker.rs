@@ -5,12 +5,18 @@ use super::resolver;
 use crate::config::{Config, GpsdPlace, LEAP_FILE_USUAL, SourceKind};
 use crate::hands::ask::{Answer, Ask, Fault};
 use crate::hands::opener::{DOCUMENT_OCTETS_MAX, Opener, interface_addresses};
+use crate::hands::steering::{Bounds, Ordered};
 use crate::source::pps;
+use maser_core::steer::Order;
 use maser_sys::kernel_clock::{self, KernelClock};
+use maser_sys::steering;
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
+use tracing::warn;
 
 /// More aren't told: a machine with as many has them from somebody who knows them.
 const ADDRESSES_MAX: usize = 1_024;
@@ -28,14 +34,24 @@ pub(super) struct Broker {
     legacy: Option<Left>,
     /// The processes that look names up, and for which source.
     lookups: BTreeMap<Pid, usize>,
+    bounds: Bounds,
+    obey: fn(&Order) -> io::Result<()>,
 }
+
+/// A test never sets the clock.
+#[cfg(test)]
+const OBEY: fn(&Order) -> io::Result<()> = |_| Ok(());
+#[cfg(not(test))]
+const OBEY: fn(&Order) -> io::Result<()> = steering::obey;
 
 /// What goes back, and the descriptor that comes along.
 type Answered = Result<(Answer, Option<OwnedFd>), Fault>;
 
 impl Broker {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, opener: Opener::default(), legacy: None, lookups: BTreeMap::new() }
+        let bounds = Bounds::new(config.clock.steer, config.clock.first_step_unlimited);
+        let (opener, lookups) = (Opener::default(), BTreeMap::new());
+        Self { config, opener, legacy: None, lookups, bounds, obey: OBEY }
     }
 
     /// What the last server has left, if that is still worth something.
@@ -52,6 +68,29 @@ impl Broker {
     /// A process has ended.
     pub(super) fn reaped(&mut self, process: Pid) {
         self.lookups.remove(&process);
+    }
+
+    fn steer(&mut self, ordered: &Ordered) -> Result<(), Fault> {
+        let now = monotonic();
+        let order =
+            self.bounds.check(ordered, now, kernel_clock::read(KernelClock::Realtime) / 1_000_000_000)?;
+        (self.obey)(&order).map_err(|error| Fault::new(steering::because(&error)))?;
+        self.bounds.obeyed(&order, now);
+        Ok(())
+    }
+
+    /// When [`settle`](Self::settle) has something to do.
+    pub(super) fn settle_due(&self) -> Option<Duration> {
+        self.bounds.due()
+    }
+
+    /// Ends a correction of the clock's phase that nobody looks after any more, as of `now`.
+    pub(super) fn settle(&mut self, now: Duration) {
+        if let Some(order) = self.bounds.settle(now)
+            && let Err(error) = (self.obey)(&order)
+        {
+            warn!("the clock runs on with a correction: {}", steering::because(&error));
+        }
     }
 
     pub(super) fn answer(&mut self, ask: Ask) -> Answered {
@@ -106,6 +145,7 @@ impl Broker {
                 addresses.truncate(ADDRESSES_MAX);
                 Ok((Answer::Addresses(addresses), None))
             }
+            Ask::Steer(ordered) => self.steer(&ordered).map(|()| (Answer::Done, None)),
         }
     }
 
@@ -117,6 +157,11 @@ impl Broker {
 /// Since the machine started, suspended or not.
 pub(super) fn boottime_ns() -> i64 {
     kernel_clock::read(KernelClock::Boottime)
+}
+
+/// Since the machine started, while it ran.
+fn monotonic() -> Duration {
+    Duration::from_nanos(kernel_clock::read(KernelClock::Monotonic).unsigned_abs())
 }
 
 fn not_of_this_kind() -> Fault {
@@ -164,6 +209,37 @@ mod tests {
         assert_eq!(leave(&mut broker, Some("x".repeat(DOCUMENT_OCTETS_MAX + 1))), None);
         assert!(leave(&mut broker, Some("again".to_owned())).is_some());
         assert_eq!(leave(&mut broker, None), None);
+    }
+
+    #[test]
+    fn the_clock_is_set_within_bounds_and_corrections_end_with_their_server() {
+        use maser_core::steer::{Frequency, KernelWord};
+        use std::sync::Mutex;
+        static SEEN: Mutex<Vec<Order>> = Mutex::new(Vec::new());
+        let order = Order {
+            frequency: Frequency::from_units(5),
+            phase: Frequency::from_units(-3),
+            step: None,
+            word: KernelWord { synchronised: true, error: None, leap: None, tai_offset_s: Some(37) },
+            takes_over: false,
+        };
+        let ask = || Ask::Steer(Ordered::of(&order));
+        let mut broker = Broker::new(Config::default_run());
+        assert!(broker.answer(ask()).unwrap_err().to_string().contains("clock.steer"));
+        let text = "[[source]]\ntype = \"ntp\"\naddress = \"127.0.0.1\"\n[clock]\nsteer = true\n";
+        let mut broker = Broker::new(crate::config::parse(text).unwrap());
+        broker.obey = |order| {
+            SEEN.lock().unwrap().push(*order);
+            Ok(())
+        };
+        assert!(matches!(broker.answer(ask()), Ok((Answer::Done, None))));
+        broker.settle(Duration::MAX);
+        broker.settle(Duration::MAX);
+        let seen: Vec<i64> = SEEN.lock().unwrap().iter().map(|order| order.total().units()).collect();
+        assert_eq!(seen, [2, 5]);
+        broker.obey = |_| Err(io::Error::from_raw_os_error(1));
+        assert!(broker.answer(ask()).unwrap_err().to_string().contains("CAP_SYS_TIME"));
+        assert_eq!(broker.settle_due(), None, "what wasn't obeyed needs no end");
     }
 
     #[test]

@@ -121,6 +121,7 @@ pub struct Disciplined {
     not_before: Instant<Utc>,
     holdover_max: Span,
     root_distance_max: Span,
+    kept_frequency: Option<f64>,
     kept: Mutex<Kept>,
 }
 
@@ -150,6 +151,7 @@ impl Disciplined {
             not_before: settings.not_before,
             holdover_max: settings.holdover_max,
             root_distance_max: settings.root_distance_max,
+            kept_frequency: settings.saved.map(|saved| saved.frequency),
             kept: Mutex::new(Kept {
                 clock: Box::new(Clock::new(settings)),
                 driven: vec![Driven::default(); config.sources.len()],
@@ -284,6 +286,12 @@ impl Disciplined {
             shown: *kept.clock.shown(),
         };
         (tracking.state == State::Locked).then_some((saved, utc))
+    }
+
+    /// What reference time gained a second of the counter, as it was kept from the run before.
+    #[must_use]
+    pub const fn kept_frequency(&self) -> Option<f64> {
+        self.kept_frequency
     }
 
     /// What the server that takes this one's place can go on with.

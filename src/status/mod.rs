@@ -28,7 +28,7 @@ pub use screen::{Page, Screen, render, watch};
 pub use server::{SocketError, StatusServer, StatusSocket};
 pub use sources::sources_table;
 pub use table::table;
-pub use timing::{EventStatus, LeapKnowledge, NextLeap, SourceStatus, Tracking};
+pub use timing::{EventStatus, LeapKnowledge, NextLeap, SourceStatus, SteeringStatus, Tracking};
 pub use tracking::tracking_table;
 pub use units::rfc3339;
 pub(crate) use units::{seconds, signed_seconds};

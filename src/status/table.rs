@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::interfaces::{interface_lines, verdict_lines};
+use super::tracking::steering_text;
 use super::units::{count, float, nanoseconds, printable, seconds, signed_seconds, uptime};
 use super::{Counters, LeapStatus, Residence, SourceStatus, State, Status, TransmitStatus};
 
@@ -146,6 +147,9 @@ fn clock_lines(status: &Status) -> String {
         line("Source", format!("{name} ({kind}, {place}): {verdict}{}", problem_text(source)));
     }
     line("Steps", count(status.steps()));
+    if let Some(steering) = &status.tracking.steering {
+        line("Machine's clock", steering_text(steering));
+    }
     lines
 }
 

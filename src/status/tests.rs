@@ -154,6 +154,7 @@ fn tracking() -> Tracking {
             known_from: "the leap file".to_owned(),
             file_expires: Some(rfc3339(1_814_140_800, 0)),
         },
+        steering: None,
         unsynchronised_count: 1,
         last_events: vec![
             event(rfc3339(1_795_299_303, 125_000), "acquiring: pps0 is labelled by nmea0"),

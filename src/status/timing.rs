@@ -83,10 +83,28 @@ pub struct Tracking {
     pub holdover_left_s: Option<f64>,
     /// What is known of leap seconds.
     pub leap: LeapKnowledge,
+    /// How the machine's clock is steered to the served one; none where it isn't to be.
+    pub steering: Option<SteeringStatus>,
     /// How often the clock became unsynchronised while the server ran.
     pub unsynchronised_count: u64,
     /// The last transitions with their reasons, the latest last.
     pub last_events: Vec<EventStatus>,
+}
+
+/// How the machine's clock is steered to the served one.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SteeringStatus {
+    /// Whether it is, and why not: "steered", "not steered until …".
+    pub state: String,
+    /// Its distance from the served clock, positive where it is ahead; none before the first look.
+    pub offset_s: Option<f64>,
+    /// The correction with which it runs as the served clock does, positive where it is made faster.
+    pub frequency_ppm: Option<f64>,
+    /// How often it was stepped while the server ran.
+    pub steps: u64,
+    /// Why it can't be set, and what to do about it.
+    pub problem: Option<String>,
 }
 
 /// What is known of leap seconds.

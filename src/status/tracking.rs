@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::table::Columns;
 use super::units::{fraction, printable, seconds, signed_seconds, uptime};
-use super::{LeapKnowledge, Status, Tracking};
+use super::{LeapKnowledge, Status, SteeringStatus, Tracking};
 
 /// A line a figure, as chronyc's tracking has them, and the last events.
 #[must_use]
@@ -44,6 +44,9 @@ pub fn tracking_table(status: &Status) -> String {
     line("TAI - UTC", offset_text(&tracking.leap));
     line("Next leap second", next_text(&tracking.leap));
     line("Unsynchronised", times(tracking.unsynchronised_count));
+    if let Some(steering) = &tracking.steering {
+        line("Machine's clock", steering_text(steering));
+    }
     lines + &event_lines(tracking)
 }
 
@@ -68,6 +71,18 @@ fn next_text(leap: &LeapKnowledge) -> String {
         Some(next) if next.seconds < 0 => format!("deleted before {}", next.when),
         Some(next) => format!("inserted before {}", next.when),
     }
+}
+
+/// In a line, also for `maser status`.
+pub(super) fn steering_text(steering: &SteeringStatus) -> String {
+    if let Some(problem) = &steering.problem {
+        return format!("not steered: {problem}");
+    }
+    let offset = steering.offset_s.map(|offset| format!(", {}", signed_seconds(offset)));
+    let frequency = steering.frequency_ppm.map(|ppm| format!(", corrected by {ppm:+.3} ppm"));
+    let steps = (steering.steps > 0).then(|| format!(", stepped {}", times(steering.steps)));
+    let figures = [offset, frequency, steps].into_iter().flatten().collect::<String>();
+    format!("{}{figures}", steering.state)
 }
 
 fn times(count: u64) -> String {
@@ -139,6 +154,31 @@ Unsynchronised  : once since the start
         ] {
             assert!(text.lines().any(|told| told == line), "no `{line}` in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_steered_clock_has_a_line_and_one_that_can_t_be_says_why() {
+        let steering = SteeringStatus {
+            state: "steered".to_owned(),
+            offset_s: Some(12e-9),
+            frequency_ppm: Some(-12.345),
+            steps: 1,
+            problem: None,
+        };
+        let mut status = plausible();
+        let told = |status: &Status, line: &str| {
+            let text = tracking_table(status);
+            assert!(text.lines().any(|told| told == line), "no `{line}` in\n{text}");
+        };
+        status.tracking.steering = Some(steering.clone());
+        let line =
+            "Machine's clock : steered, +12.0 ns, corrected by -12.345 ppm, stepped once since the start";
+        told(&status, line);
+        assert!(super::super::table(&status, false).lines().any(|told| told == line));
+        let document = serde_json::to_value(&status).unwrap();
+        assert_eq!(document.pointer("/tracking/steering/steps"), Some(&1.into()));
+        status.tracking.steering = Some(SteeringStatus { problem: Some("no right".to_owned()), ..steering });
+        told(&status, "Machine's clock : not steered: no right");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! `adjtimex(2)` reads when `modes` is 0 or `ADJ_OFFSET_SS_READ` and writes otherwise. The only calls in this module
 //! pass these two, and nothing in its interface leads to another value.
 
+use maser_core::steer::Frequency;
 use maser_core::time::Span;
 use std::io;
 
@@ -40,20 +41,18 @@ pub struct KernelState {
     pub leap: KernelLeap,
     /// TAI − UTC as somebody told the kernel; none if nobody did.
     pub tai_offset_s: Option<i32>,
-    /// How much faster the clock runs than its hardware, by `freq` and `tick` together, in parts per 10⁹.
-    pub frequency_ppb: i64,
+    /// How much faster the clock runs than its hardware, by `freq` and `tick` together.
+    pub frequency: Frequency,
     /// What is left of the last correction, to be slewed by the kernel's phase-locked loop.
     pub offset: Span,
     /// What is left of the last `adjtime(3)`, as OpenNTPD slews.
     pub adjtime_left: Span,
 }
 
-/// The scale of `freq`: 2⁻¹⁶ ppm.
-const FREQUENCY_UNITS_PER_PPM: i64 = 1 << 16;
 /// A clock at its hardware's rate adds 10,000 µs every hundredth of a second (`USER_HZ` is 100 on all that we run on).
 const NOMINAL_TICK_US: i64 = 10_000;
-/// A microsecond in every 10,000 is 100 ppm.
-const PPB_PER_TICK_US: i64 = 100_000;
+/// A microsecond in every 10,000 is 100 ppm; the scale of `freq` is 2⁻¹⁶ ppm.
+const UNITS_PER_TICK_US: i64 = 100 << 16;
 
 impl KernelState {
     /// Asks the kernel.
@@ -90,8 +89,7 @@ impl KernelState {
                 _ => KernelLeap::None,
             },
             tai_offset_s: (timex.tai != 0).then_some(timex.tai),
-            frequency_ppb: (timex.tick - NOMINAL_TICK_US) * PPB_PER_TICK_US
-                + timex.freq * 1_000 / FREQUENCY_UNITS_PER_PPM,
+            frequency: Frequency::from_units((timex.tick - NOMINAL_TICK_US) * UNITS_PER_TICK_US + timex.freq),
             offset: Span::from_nanos(offset_ns),
             adjtime_left: Span::ZERO,
         }
@@ -138,7 +136,10 @@ mod tests {
     fn a_kept_clock_is_synchronised() {
         let state = state_of(libc::STA_PLL | libc::STA_NANO, libc::TIME_OK);
         assert!(state.synchronised && !state.pps_fault);
-        assert_eq!((state.leap, state.tai_offset_s, state.frequency_ppb), (KernelLeap::None, None, 0));
+        assert_eq!(
+            (state.leap, state.tai_offset_s, state.frequency),
+            (KernelLeap::None, None, Frequency::ZERO)
+        );
         assert_eq!(state.maxerror, Span::from_nanos(1_500_000));
     }
 
@@ -177,8 +178,8 @@ mod tests {
         (timex.tick, timex.freq, timex.offset, timex.tai) = (9_999, -3 << 15, 7, 37);
         let state = KernelState::from_timex(&timex, libc::TIME_OK);
         assert_eq!(
-            (state.frequency_ppb, state.offset, state.tai_offset_s),
-            (-101_500, Span::from_nanos(7_000), Some(37))
+            (state.frequency, state.offset, state.tai_offset_s),
+            (Frequency::nearest(-101.5e-6), Span::from_nanos(7_000), Some(37))
         );
         timex.status = libc::STA_NANO;
         assert_eq!(KernelState::from_timex(&timex, libc::TIME_OK).offset, Span::from_nanos(7));
@@ -188,6 +189,6 @@ mod tests {
     fn this_kernel_answers() {
         let state = KernelState::read().unwrap();
         assert!(state.maxerror >= Span::ZERO);
-        assert!(state.frequency_ppb.abs() <= 100_500_000, "{state:?}");
+        assert!(state.frequency.fraction().abs() <= 0.100_5, "{state:?}");
     }
 }

@@ -11,6 +11,7 @@
 //! | [`kernel_clock`] | the kernel's clocks |
 //! | [`clock`] | both, read together |
 //! | [`adjtimex`] | what the kernel says of its clock, read and never written |
+//! | [`steering`] | the kernel's clock, written |
 //! | [`clock_watch`] | a timer that notices steps of `CLOCK_REALTIME` |
 //! | [`pps`] | pulses that the kernel stamps (RFC 2783) |
 //! | [`serial`] | ttys and ptys, raw |
@@ -58,6 +59,7 @@ pub mod random;
 pub mod seccomp;
 pub mod serial;
 pub mod snapshot_cell;
+pub mod steering;
 mod transmit_stamp;
 mod tsc;
 pub mod udp_client;

@@ -82,7 +82,7 @@ fn assert_interleaved(name: &str, served: &Served<Vec<(u64, ReplyView)>>) {
         [Event::DepartureAsked, Event::DepartureTold, Event::DepartureImplausible].map(counts);
     println!("{name}: {asked} departures asked, {heard} told, {implausible} implausible");
     // On a machine that is loaded by other tests some departures are told too late.
-    assert!(told >= EXCHANGES * 80 / 100, "{name}: {told} of {EXCHANGES} are interleaved");
+    assert!(told >= EXCHANGES * 95 / 100, "{name}: {told} of {EXCHANGES} are interleaved");
 }
 
 #[test]

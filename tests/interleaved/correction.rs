@@ -7,9 +7,14 @@ use maser::count::Counts;
 /// The median of how early the transmit timestamps of `rounds` batches of `batch` requests are, in nanoseconds, from the
 /// moment when each reply really left.
 fn earliness_ns(rig: &mut Rig, rounds: u64, batch: u32) -> i64 {
+    earliness_every_ns(rig, 25 * MS, rounds, batch)
+}
+
+/// The same of batches that come so often.
+fn earliness_every_ns(rig: &mut Rig, pause_ns: i64, rounds: u64, batch: u32) -> i64 {
     let mut early = Vec::new();
     for round in 0..rounds {
-        rig.machine.pass_ns(25 * MS);
+        rig.machine.pass_ns(pause_ns);
         rig.beat();
         let requests: Vec<_> =
             (0..batch).map(|number| (client(number), 0, request(V4_CLIENT, 0, 0, round + 1))).collect();
@@ -44,6 +49,20 @@ fn the_median_of_what_replies_take_to_leave_is_added() {
     let lateness = counts.lateness().unwrap();
     assert!((6_900..7_400).contains(&lateness.median_ns), "{lateness:?}");
     assert_eq!(rig.count(Event::DepartureAsked), 220, "one every 25 ms");
+}
+
+#[test]
+fn replies_that_are_late_because_they_are_asked_about_correct_nobody() {
+    let counts = Counts::default();
+    let mut rig = Rig::at(BEGIN, &counts, 0, true);
+    rig.beat();
+    rig.wires.0.borrow_mut().cold_ns = 3_000;
+    earliness_every_ns(&mut rig, MS, 1_000, 1);
+    let on = earliness_every_ns(&mut rig, MS, 500, 1);
+    println!("{on} ns early");
+    assert!(on.abs() <= 300, "{on} ns");
+    let asked = rig.count(Event::DepartureAsked);
+    assert!((200..300).contains(&asked), "{asked} of 1500 were asked about, a few in every 20 ms");
 }
 
 #[test]

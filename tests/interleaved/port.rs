@@ -32,6 +32,9 @@ pub(crate) struct State {
     pub(crate) tells_at_once: bool,
     /// From the system call to the first reply's leaving, by the number of the call.
     pub(crate) latency_ns: fn(u64) -> i64,
+    /// So much longer for a call that is asked about after one that wasn't.
+    pub(crate) cold_ns: i64,
+    was_asked: bool,
     /// From one reply of a call to the next.
     pub(crate) each_ns: i64,
     calls: u64,
@@ -49,6 +52,8 @@ impl Wires {
             to_tell: Vec::new(),
             tells_at_once: true,
             latency_ns: |_| 7_000,
+            cold_ns: 0,
+            was_asked: false,
             each_ns: 1_000,
             calls: 0,
             last_wait: None,
@@ -118,7 +123,10 @@ impl Port for End {
                 stamp(usize::from(reply.index), &mut self.batch[usize::from(reply.index)].0.1);
             }
             state.calls += 1;
-            let latency_ns = (state.latency_ns)(state.calls);
+            let is_asked = call.iter().any(|reply| reply.departure.is_some());
+            let was_asked = std::mem::replace(&mut state.was_asked, is_asked);
+            let cold_ns = if is_asked && !was_asked { state.cold_ns } else { 0 };
+            let latency_ns = (state.latency_ns)(state.calls) + cold_ns;
             for (number, reply) in call.iter().enumerate() {
                 state.machine.pass_ns(if number == 0 { latency_ns } else { state.each_ns });
                 let (to, bytes) = &self.batch[usize::from(reply.index)].0;

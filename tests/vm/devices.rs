@@ -74,8 +74,8 @@ fn the_clock_may_be_stepped_and_steered() {
     let stepped_ns = apart_ns() - before_ns;
     assert!((4_900_000_000..5_000_100_000).contains(&stepped_ns), "{stepped_ns}");
     // busybox has clock_adjtime(2) as a command; 2⁻¹⁶ ppm.
-    for (units, ppb) in [(100 << 16, 100_000), (0, 0)] {
+    for units in [100 << 16, 0] {
         run(Command::new("busybox").args(["adjtimex", "-q", "-f", &units.to_string()])).unwrap();
-        assert_eq!(KernelState::read().unwrap().frequency_ppb, ppb);
+        assert_eq!(KernelState::read().unwrap().frequency.units(), units);
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use maser_sys::kernel_clock::{KernelClock, read};
 use maser_sys::pps::{Edge, PpsDevice};
 
-use crate::messages::{burst, nav_pvt};
+use crate::messages::{burst, burst_inserted, nav_pvt};
 use crate::peers::host::run;
 use crate::pulses::Pulser;
 
@@ -44,42 +44,74 @@ pub(crate) struct Truth {
     raw_ns: i64,
     unix_ns: i64,
     ppm: i64,
+    leap: Option<Leap>,
+}
+
+/// A leap second that it goes through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Leap {
+    /// The first second that isn't named by its count: the one that is inserted or left out.
+    pub(crate) at_s: i64,
+    /// 1 inserted, −1 deleted.
+    pub(crate) seconds: i64,
 }
 
 impl Truth {
     /// Begins in the machine's second and some, `ppm` faster than the raw clock.
     fn begin(ppm: i64) -> Self {
         let ahead_ns = 3 * SECOND_NS + 271_828_183;
-        Self { raw_ns: read(KernelClock::MonotonicRaw), unix_ns: read(KernelClock::Realtime) + ahead_ns, ppm }
+        Self::begin_at(ppm, read(KernelClock::Realtime) + ahead_ns, None)
     }
 
-    /// Nanoseconds since 1970 when the raw clock stands at `raw_ns`.
+    fn begin_at(ppm: i64, unix_ns: i64, leap: Option<Leap>) -> Self {
+        Self { raw_ns: read(KernelClock::MonotonicRaw), unix_ns, ppm, leap }
+    }
+
+    /// Nanoseconds of UTC since 1970 when the raw clock stands at `raw_ns`.
     pub(crate) fn at(&self, raw_ns: i64) -> i64 {
+        let count_ns = self.count_at(raw_ns);
+        count_ns - self.leapt_s(count_ns.div_euclid(SECOND_NS)) * SECOND_NS
+    }
+
+    /// The same without leap seconds: it never repeats or skips.
+    pub(crate) fn count_at(&self, raw_ns: i64) -> i64 {
         let since = raw_ns - self.raw_ns;
         self.unix_ns + since + since * self.ppm / 1_000_000
     }
 
     /// The raw clock when the next second begins.
     pub(crate) fn next_second_raw_ns(&self) -> i64 {
-        let second_ns = (self.now().div_euclid(SECOND_NS) + 1) * SECOND_NS;
+        let second_ns = (self.count_now().div_euclid(SECOND_NS) + 1) * SECOND_NS;
         self.raw_ns + (second_ns - self.unix_ns) * 1_000_000 / (1_000_000 + self.ppm)
     }
 
-    pub(crate) fn now(&self) -> i64 {
-        self.at(read(KernelClock::MonotonicRaw))
+    /// By how many seconds the count is past UTC in such a second of it.
+    pub(crate) fn leapt_s(&self, count_s: i64) -> i64 {
+        self.leap.filter(|leap| count_s >= leap.at_s).map_or(0, |leap| leap.seconds)
     }
 
-    /// Waits for a moment that needn't be met to the microsecond: what is spun is paid for by the emulator.
-    fn sleep_until(&self, unix_ns: i64) {
-        if let Ok(sleep_ns) = u64::try_from(unix_ns - self.now()) {
-            thread::sleep(Duration::from_nanos(sleep_ns));
+    pub(crate) fn count_now(&self) -> i64 {
+        self.count_at(read(KernelClock::MonotonicRaw))
+    }
+
+    /// What its sentences say of such a second.
+    fn named(&self, count_s: i64) -> String {
+        match self.leap {
+            Some(Leap { at_s, seconds: 1.. }) if count_s == at_s => burst_inserted(count_s - 1),
+            _ => burst(count_s - self.leapt_s(count_s)),
         }
     }
 
-    /// Waits for a moment, and returns how late it is then.
-    fn wait_until(&self, unix_ns: i64) -> i64 {
+    /// Sleeps until a moment by the count, or a little longer.
+    fn sleep_until(&self, count_ns: i64) {
+        let left_ns = u64::try_from(count_ns - self.count_now());
+        thread::sleep(left_ns.map_or(Duration::ZERO, Duration::from_nanos));
+    }
+
+    /// Waits for a moment by the count, and returns how late it is then.
+    fn wait_until(&self, count_ns: i64) -> i64 {
         loop {
-            let left_ns = unix_ns - self.now();
+            let left_ns = count_ns - self.count_now();
             match u64::try_from(left_ns - SPUN_NS) {
                 Ok(sleep_ns) => thread::sleep(Duration::from_nanos(sleep_ns)),
                 Err(_) if left_ns <= 0 => return -left_ns,
@@ -116,11 +148,20 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) fn start(ppm: i64) -> Self {
+        Self::of(Truth::begin(ppm))
+    }
+
+    /// In such a moment, `ppm` faster than the raw clock, through a leap second or none.
+    pub(crate) fn start_at(ppm: i64, unix_ns: i64, leap: Option<Leap>) -> Self {
+        Self::of(Truth::begin_at(ppm, unix_ns, leap))
+    }
+
+    fn of(truth: Truth) -> Self {
         // Raw: what is written goes out as it is, and nothing is echoed.
         run(Command::new("stty").args(["-F", FAR_END, "raw", "-echo", &BAUD.to_string()])).unwrap();
         let line = File::options().write(true).open(FAR_END).unwrap();
         let mut receiver = Self {
-            truth: Truth::begin(ppm),
+            truth,
             faults: Arc::default(),
             late_ns: Arc::default(),
             stop: Arc::default(),
@@ -198,7 +239,7 @@ fn tick(truth: &Truth, faults: &Faults, late_ns: &Mutex<Vec<i64>>, stop: &Atomic
     go_first();
     let is = |fault: &AtomicBool| fault.load(Ordering::Relaxed);
     while !stop.load(Ordering::Relaxed) {
-        let second = truth.now().div_euclid(SECOND_NS) + 1;
+        let second = truth.count_now().div_euclid(SECOND_NS) + 1;
         let begins_ns = second * SECOND_NS;
         let late = truth.wait_until(begins_ns);
         if !is(&faults.mute) {
@@ -210,7 +251,7 @@ fn tick(truth: &Truth, faults: &Faults, late_ns: &Mutex<Vec<i64>>, stop: &Atomic
             let named = second + faults.wrong_s.load(Ordering::Relaxed);
             // The emulated UART has a baud rate and takes no time: octets come when they would have passed a wire.
             let mut passed_ns = begins_ns + SENTENCE_DELAY_NS;
-            let said = if is(&faults.binary) { nav_pvt(named) } else { burst(named).into_bytes() };
+            let said = if is(&faults.binary) { nav_pvt(named) } else { truth.named(named).into_bytes() };
             for chunk in said.chunks(CHUNK_OCTETS) {
                 passed_ns += OCTET_NS * i64::try_from(chunk.len()).unwrap();
                 truth.sleep_until(passed_ns);

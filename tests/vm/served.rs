@@ -32,14 +32,22 @@ fn serve(scratch: &Scratch) -> Server {
 
 /// With a receiver that speaks `kind` on the line, and with its pulses on this device.
 pub(crate) fn serve_on(scratch: &Scratch, kind: &str, pulses: &Path) -> Server {
-    let setting = Setting::nowhere();
+    serve_as(Setting::nowhere(), scratch, (kind, pulses), "")
+}
+
+/// With more lines about the machine's clock.
+pub(crate) fn serve_with(setting: Setting, scratch: &Scratch, clock: &str) -> Server {
+    serve_as(setting, scratch, ("nmea", &device()), clock)
+}
+
+fn serve_as(setting: Setting, scratch: &Scratch, (kind, pulses): (&str, &Path), clock: &str) -> Server {
     let config = scratch.path("maser.toml");
     let lines = format!(
         "[server]\nlisten = [\"127.0.0.1:{port}\"]\n\n\
          [[source]]\ntype = \"{kind}\"\nname = \"roof\"\ndevice = \"{LINE}\"\nbaud = {BAUD}\n\n\
          [[source]]\ntype = \"pps\"\nname = \"pulses\"\ndevice = \"{pulses}\"\nlabel = [\"roof\"]\nprefer = true\n\
          reference_id = \"GPS\"\n\n\
-         [clock]\nstate = \"{state}\"\n",
+         [clock]\nstate = \"{state}\"\n{clock}",
         port = setting.port,
         pulses = text(pulses),
         state = text(&scratch.path("state")),
