@@ -21,6 +21,8 @@ pub struct ReceiverShape {
     pub doubled: f64,
     /// See `doubled`.
     pub doubled_after: f64,
+    /// From a second on, s, every pulse comes once more so much later, s.
+    pub again: Option<(u64, f64)>,
     /// From the second's beginning to the sentence, s.
     pub sentence_delay: f64,
     /// Evenly distributed around that, s either way.
@@ -52,6 +54,7 @@ impl ReceiverShape {
             lost: 0.0,
             doubled: 0.0,
             doubled_after: 0.0,
+            again: None,
             sentence_delay: 0.1,
             sentence_jitter: 0.005,
             noisier: None,
@@ -147,6 +150,7 @@ impl Receiver {
             if doubled {
                 outputs.push(Output::Pulse { at: at + shape.doubled_after });
             }
+            outputs.extend(from(shape.again).map(|after| Output::Pulse { at: at + after }));
         }
         if shape.has_sentences {
             let named = shape.lies.iter().rev().find(|&&(from, _)| second >= from).map_or(0, |&(_, by)| by);

@@ -351,3 +351,57 @@ fn needs_are_said_to_people() {
     assert_eq!(said[0], "the pulse is not a whole second after the others");
     assert!(said[1].contains("anywhere in 0.97 s"), "{}", said[1]);
 }
+
+/// A tidy receiver's pulses and sentences, and from second `from` on a pulse more, so much before each; what became of the true
+/// ones, and how many of the others got a second.
+fn with_a_pulse_before(before: f64, from: u32, seconds: u32) -> (Vec<Label>, usize) {
+    let mut labeller = Labeller::new(NOMINAL, RATE_ERROR_UNKNOWN_PPB);
+    let (mut labels, mut misled) = (Vec::new(), 0);
+    for k in 0..seconds {
+        let start = f64::from(k) + 1.0;
+        if k >= from {
+            let false_one = labeller.pulse(ticks(start - before, 0.0)).label;
+            misled += usize::from(matches!(false_one, Label::Second(_)));
+        }
+        labels.push(labeller.pulse(ticks(start, 0.0)).label);
+        let second = Instant::from_unix(FIRST + i64::from(k), 0);
+        let at = ticks(start + 0.2, 0.0);
+        labeller.sentence(&Claim { source: 0, at, second, of_next_pulse: false, delay: None });
+    }
+    (labels, misled)
+}
+
+#[test]
+fn a_pulse_shortly_before_each_is_not_followed() {
+    for before in [0.3, 0.1, 0.01, 0.002] {
+        let (labels, misled) = with_a_pulse_before(before, 40, 120);
+        assert_eq!(misled, 0, "{before} s before");
+        let named = labels.iter().filter(|label| matches!(label, Label::Second(_))).count();
+        assert!(named >= 105, "{before} s before: {named} of 120 have their seconds");
+        assert_eq!(labels.last(), Some(&Label::Second(Instant::from_unix(FIRST + 119, 0))));
+        // Where it was always so, nobody can tell which of the two is the pulse.
+        let (labels, misled) = with_a_pulse_before(before, 0, 120);
+        let named = labels.iter().filter(|label| matches!(label, Label::Second(_))).count();
+        assert_eq!((named, misled), (0, 0), "{before} s before, from the start");
+    }
+}
+
+#[test]
+fn pulses_that_get_less_punctual_are_still_a_train() {
+    let mut labeller = Labeller::new(NOMINAL, RATE_ERROR_UNKNOWN_PPB);
+    let (mut random, mut waiting) = (Random(7), 0);
+    for k in 0..400_u32 {
+        let late = match k {
+            0..100 => 0.0,
+            100..200 => random.between(0.0, 1e-3),
+            _ => random.between(0.0, 5e-3),
+        };
+        let start = f64::from(k) + 1.0;
+        let label = labeller.pulse(ticks(start + late, 0.0)).label;
+        waiting += u32::from(k >= 20 && !matches!(label, Label::Second(_)));
+        let second = Instant::from_unix(FIRST + i64::from(k), 0);
+        let at = ticks(start + 0.2, 0.0);
+        labeller.sentence(&Claim { source: 0, at, second, of_next_pulse: false, delay: None });
+    }
+    assert!(waiting < 60, "{waiting} of 380 without their seconds");
+}

@@ -89,6 +89,28 @@ pub const SCENARIOS: &[Scenario] = &[
         limits: Limits { worth_reading: true, ..Limits::locked_by(90.0) },
     },
     Scenario {
+        name: "again-midway",
+        story: "after two hours every pulse comes once more, 10 ms before the next one: that isn't followed",
+        seconds: 4 * HOUR,
+        world: |_| {
+            let mut world = receiver();
+            world.receivers[0].again = Some((2 * HOUR, 0.99));
+            world
+        },
+        limits: Limits { worth_reading: true, ..Limits::locked_by(60.0) },
+    },
+    Scenario {
+        name: "again",
+        story: "every pulse comes once more, 10 ms before the next one, from the start: nobody can tell which of the two it is",
+        seconds: 2 * HOUR,
+        world: |_| {
+            let mut world = receiver();
+            world.receivers[0].again = Some((0, 0.99));
+            world
+        },
+        limits: Limits::never(),
+    },
+    Scenario {
         name: "real-oscillator",
         story: "flicker noise, a sawtooth of 15 ns, ageing and a daily wave of temperature",
         seconds: 30 * HOUR,

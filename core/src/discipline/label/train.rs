@@ -5,9 +5,17 @@
 
 use crate::time::{Rate, Span, Ticks};
 
-/// A pulse may be this far from its place in the train, beyond what the counter's rate leaves open: the latency of a
+/// A pulse may be this far from its place in a new train, beyond what the counter's rate leaves open: the latency of a
 /// stamp taken in an interrupt, with much to spare.
 const PLACE_MAX: Span = Span::from_nanos(20_000_000);
+
+/// In a train that keeps its places it may be so many times as far from it as pulses usually are, and this far in any case: one
+/// that comes ten milliseconds before each of them is another's.
+const SCATTERS: i128 = 8;
+const PLACE_MIN: Span = Span::from_nanos(200_000);
+
+/// Another pulse so shortly after one is a bounce of its edge.
+const BOUNCE_MAX: Span = Span::from_nanos(1_000_000);
 
 /// Where the place of the next pulse is less certain than this, seconds can't be counted on.
 const COUNTED_MAX: Span = Span::from_nanos(250_000_000);
@@ -55,13 +63,15 @@ pub(super) enum Place {
 struct Train {
     last: Ticks,
     index: i64,
+    /// How far its pulses usually are from their places, beyond what the rate leaves open; the last four count most.
+    scatter: Span,
     /// A bit for each of the last seconds: whether its pulse came. The lowest is the last pulse's.
     came: u16,
 }
 
 enum Distance {
-    /// So many seconds after the train's last pulse, one at least.
-    Seconds(i64),
+    /// So many seconds after the train's last pulse, one at least, and how far from its place.
+    Seconds(i64, Span),
     /// The train's last pulse again.
     Again,
     /// Not a whole number of seconds.
@@ -72,26 +82,34 @@ enum Distance {
 
 impl Train {
     const fn new(first: Ticks) -> Self {
-        Self { last: first, index: 0, came: 1 }
+        Self { last: first, index: 0, scatter: Span::from_raw(PLACE_MAX.raw() / SCATTERS), came: 1 }
     }
 
     fn distance(&self, at: Ticks, pace: &Pace) -> Distance {
         let elapsed = pace.between(at, self.last);
-        let uncertain = PLACE_MAX + pace.open(elapsed);
-        if uncertain > COUNTED_MAX {
+        let open = pace.open(elapsed);
+        if PLACE_MAX + open > COUNTED_MAX {
             return Distance::Broken;
         }
         let (seconds, off) = nearest_second(elapsed);
-        if off > uncertain || seconds < 0 {
+        let off = (off - open).max(Span::ZERO);
+        let off_max = if seconds == 0 { BOUNCE_MAX } else { self.place() };
+        if off > off_max || seconds < 0 {
             Distance::Off
         } else if seconds == 0 {
             Distance::Again
         } else {
-            Distance::Seconds(seconds)
+            Distance::Seconds(seconds, off)
         }
     }
 
-    fn take(&mut self, at: Ticks, seconds: i64) {
+    /// How far from its place a pulse may be.
+    fn place(&self) -> Span {
+        Span::from_raw(self.scatter.raw() * SCATTERS).clamp(PLACE_MIN, PLACE_MAX)
+    }
+
+    fn take(&mut self, at: Ticks, seconds: i64, off: Span) {
+        self.scatter = Span::from_raw(self.scatter.raw() + (off.raw() - self.scatter.raw()) / 4);
         self.last = at;
         self.index = self.index.saturating_add(seconds);
         self.came = shifted(self.came, seconds) | 1;
@@ -134,11 +152,11 @@ impl Trains {
             return Place::First;
         };
         match main.distance(at, pace) {
-            Distance::Seconds(seconds) => {
-                main.take(at, seconds);
+            Distance::Seconds(seconds, off) => {
+                main.take(at, seconds, off);
                 Place::Next
             }
-            // A bounce of the edge: whichever of the two was the pulse, the second is the same.
+            // A bounce of the edge, whose first is the pulse.
             Distance::Again => Place::Stray,
             Distance::Off => self.stray(at, pace),
             Distance::Broken => {
@@ -153,7 +171,7 @@ impl Trains {
         match &mut self.rival {
             None => self.rival = Some(Train::new(at)),
             Some(rival) => match rival.distance(at, pace) {
-                Distance::Seconds(seconds) => rival.take(at, seconds),
+                Distance::Seconds(seconds, off) => rival.take(at, seconds, off),
                 Distance::Again => {}
                 Distance::Off | Distance::Broken => {
                     if rival.count(at, pace) <= 1 {
