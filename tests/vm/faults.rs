@@ -123,9 +123,8 @@ fn pulses_that_are_lost_or_doubled_spoil_nothing() {
     stop(&mut server);
 }
 
-/// It does spoil something as yet, and `tests/vm/list` leaves it out: `tests/vm/README.md`, "What it found".
 #[test]
-fn known_a_pulse_shortly_before_each_spoils_nothing() {
+fn a_pulse_shortly_before_each_spoils_nothing() {
     if !is_counted_or_skip("a pulse shortly before each") {
         return;
     }
