@@ -13,11 +13,12 @@ pub use handed::{Handed, HandedInterface};
 use crate::config::{Config, GpsdPlace, Idle, SourceKind, Stratum, WorkersError};
 use crate::hands::Hands;
 use crate::leaps::{self, Leaps, LeapsError};
+use crate::nics::Nics;
 use crate::port::ladder::{self, LadderError, Rung};
 use crate::pulse::disciplined::Disciplined;
 use crate::pulse::settings::{BUILD_DATE_MARGIN, clock_settings};
 use crate::pulse::{CounterWithdrawn, Pulse};
-use crate::report::{Flow, View};
+use crate::report::{Flow, View, WorkerView};
 use crate::source::drivers::{self, Driver};
 use crate::source::{REPORTS_MAX, Report};
 use crate::state::legacy::Legacy;
@@ -139,14 +140,15 @@ impl Server {
     /// # Errors
     /// What is in the way, and what to do about it.
     pub fn start(config: Config, handed: Handed) -> Result<Self, ServeError> {
-        let Handed { interfaces, refused, hands, again, legacy } = handed;
+        let Handed { interfaces, refused, nics, hands, again, legacy } = handed;
         let leaps = Leaps::load(&config.clock)?;
         let cores = config.server.workers.place(&available_cores())?;
         let counter = choose_counter(&cores);
         info!("{counter}");
         let footing = ladder::choose(config.server.port)?;
         info!("port: {}: {}", footing.rung, footing.why);
-        let sockets = sockets::open(&config, cores.len(), again)?;
+        let nics = Nics::new(nics, counter.counter);
+        let sockets = sockets::open(&config, cores.len(), nics.are_used(), again)?;
         let Queues { shares, views: interfaces } = Queues::open(&config.server, interfaces, &cores)?;
 
         let (writer, snapshots) = snapshot_cell(&Snapshot::UNKNOWN);
@@ -167,6 +169,7 @@ impl Server {
             counter: counter.counter,
             snapshots: snapshots.clone(),
             smearing: smearing(&config),
+            nics: nics.for_worker(),
             batch: config.server.batch.get(),
             interleaved_clients: config.server.interleaved_clients,
             transmit_correction: config.server.transmit_correction,
@@ -186,13 +189,26 @@ impl Server {
         let workers = threads.start_workers(tasks)?;
         // Nothing more needs to be opened, and nobody has been answered or heard.
         hands.lock_down(&needs(&config, footing.rung));
+        let nic_views = Arc::clone(&nics.views);
+        threads.start_nics(nics, &workers, &hands)?;
         // What receivers and servers say is parsed by nobody before.
         if let Some(reports) = reports {
             threads.start_drivers(&config, counter.counter, &reports, &hands)?;
         }
         threads.let_go();
         let started = counter.counter.now();
-        let view = View { config, counter, footing, interfaces, refused, flow, workers, snapshots, started };
+        let view = View {
+            config,
+            counter,
+            footing,
+            interfaces,
+            refused,
+            nics: nic_views,
+            flow,
+            workers,
+            snapshots,
+            started,
+        };
         Ok(Self { view: Arc::new(view), threads })
     }
 
@@ -283,6 +299,18 @@ impl Threads {
         Ok(())
     }
 
+    /// The thread that follows the clocks of NICs, where there are any.
+    fn start_nics(&mut self, nics: Nics, workers: &[WorkerView], hands: &Hands) -> Result<(), ServeError> {
+        if nics.views.is_empty() {
+            return Ok(());
+        }
+        let counts: Vec<_> = workers.iter().map(|worker| Arc::clone(&worker.counts)).collect();
+        let (stop, hands) = (Arc::clone(&self.stop_drivers), hands.clone());
+        let thread = Builder::new().name("nics".into()).spawn(move || nics.run(&counts, &hands, &stop));
+        self.keepers.push(("nics", thread.map_err(system("no thread for the NICs' clocks"))?));
+        Ok(())
+    }
+
     fn spawn_pulse(
         &mut self,
         run: impl FnOnce() -> Result<(), CounterWithdrawn> + Send + 'static,
@@ -366,6 +394,8 @@ fn machine_source(config: &Config) -> Option<(Stratum, [u8; 4])> {
             | SourceKind::Nmea(_)
             | SourceKind::Ubx { .. }
             | SourceKind::Pps { .. }
+            | SourceKind::Phc { .. }
+            | SourceKind::PhcPulses { .. }
             | SourceKind::Ntp { .. } => None,
         },
         _ => None,
@@ -395,6 +425,8 @@ fn needs(config: &Config, rung: Rung) -> Needs {
         | SourceKind::Nmea(_)
         | SourceKind::Ubx { .. }
         | SourceKind::Pps { .. }
+        | SourceKind::Phc { .. }
+        | SourceKind::PhcPulses { .. }
         | SourceKind::Ntp { .. }
         | SourceKind::Machine { .. } => None,
     });

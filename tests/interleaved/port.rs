@@ -106,7 +106,8 @@ impl Port for End {
             carried: Carried::Datagram(Peer { source: *source, destination, unicast: true }),
             whole: true,
             stamp: realtime(*stamp_ns),
-            nic_stamp_ns: None,
+            interface: 0,
+            nic_stamp: None,
         };
         (arrival, bytes)
     }
@@ -128,7 +129,12 @@ impl Port for End {
                 if let Some(name) = reply.departure {
                     assert_eq!(name.to_be_bytes(), bytes[32..40], "a name is the receive timestamp");
                     state.left_ns.insert(name, now_ns);
-                    state.to_tell.push(Departed { name, stamp: realtime(now_ns), nic_stamp_ns: None });
+                    state.to_tell.push(Departed {
+                        name,
+                        stamp: realtime(now_ns),
+                        interface: 0,
+                        nic_stamp: None,
+                    });
                 }
                 state.sent.push((*to, bytes));
             }
