@@ -5,7 +5,7 @@
 
 use crossbeam_utils::CachePadded;
 use maser_core::reply::Lateness;
-use maser_core::time::StampFault;
+use maser_core::time::{NicFault, StampFault};
 use maser_core::wire::DropReason;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -59,11 +59,27 @@ pub enum Event {
     DepartureTold,
     /// What a port told can't be, or was told too late.
     DepartureImplausible,
+    /// The NIC's stamp said when a request came.
+    NicStampUsed,
+    /// The NIC is to stamp what comes, and a request came without.
+    NicStampMissing,
+    /// The NIC's stamp can't be the request's.
+    NicStampImplausible,
+    /// Nobody knew where the NIC's clock stood, or whose stamp it was.
+    NicStampUnplaced,
+    /// The NIC's stamp said when a reply left.
+    NicDepartureUsed,
+    /// The NIC is to stamp what leaves, and of a reply that somebody wanted to know of the kernel told alone.
+    NicDepartureMissing,
+    /// The NIC's stamp can't be the reply's.
+    NicDepartureImplausible,
+    /// As for a request.
+    NicDepartureUnplaced,
 }
 
 impl Event {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 31] = [
         Self::Answered,
         Self::AnsweredUnsynchronised,
         Self::ReceiveFailed,
@@ -87,6 +103,14 @@ impl Event {
         Self::DepartureAsked,
         Self::DepartureTold,
         Self::DepartureImplausible,
+        Self::NicStampUsed,
+        Self::NicStampMissing,
+        Self::NicStampImplausible,
+        Self::NicStampUnplaced,
+        Self::NicDepartureUsed,
+        Self::NicDepartureMissing,
+        Self::NicDepartureImplausible,
+        Self::NicDepartureUnplaced,
     ];
 
     const fn is_answer(self) -> bool {
@@ -120,6 +144,14 @@ impl Event {
             Self::DepartureAsked => "departures-asked",
             Self::DepartureTold => "departures-told",
             Self::DepartureImplausible => "departures-implausible",
+            Self::NicStampUsed => "nic-stamp-used",
+            Self::NicStampMissing => "nic-stamp-missing",
+            Self::NicStampImplausible => "nic-stamp-implausible",
+            Self::NicStampUnplaced => "nic-stamp-unplaced",
+            Self::NicDepartureUsed => "nic-departure-used",
+            Self::NicDepartureMissing => "nic-departure-missing",
+            Self::NicDepartureImplausible => "nic-departure-implausible",
+            Self::NicDepartureUnplaced => "nic-departure-unplaced",
         }
     }
 }
@@ -136,6 +168,78 @@ impl From<StampFault> for Event {
     }
 }
 
+/// The most NICs whose stamps are used: as many as interfaces can be named.
+pub const NICS_MAX: usize = 16;
+
+/// Which way a frame went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Way {
+    /// It came.
+    Received,
+    /// It left, and somebody wanted to know when.
+    Sent,
+}
+
+/// Who said when, and why not the NIC that the frame went by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Told {
+    /// The NIC.
+    Used,
+    /// The kernel: the NIC was to, and didn't.
+    Missing,
+    /// The kernel: what the NIC said can't be.
+    Implausible,
+    /// The kernel: nobody knew where the NIC's clock stood.
+    Unplaced,
+    /// The program in front of an AF_XDP queue, or the port itself: its driver gives no stamps there.
+    Hook,
+}
+
+impl Told {
+    /// All of them, in the order of their counters.
+    pub const ALL: [Self; 5] = [Self::Used, Self::Missing, Self::Implausible, Self::Unplaced, Self::Hook];
+
+    /// Its name in `maser status`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Used => "nic",
+            Self::Missing => "missing",
+            Self::Implausible => "implausible",
+            Self::Unplaced => "unplaced",
+            Self::Hook => "hook",
+        }
+    }
+
+    const fn event(self, way: Way) -> Option<Event> {
+        Some(match (self, way) {
+            (Self::Used, Way::Received) => Event::NicStampUsed,
+            (Self::Missing, Way::Received) => Event::NicStampMissing,
+            (Self::Implausible, Way::Received) => Event::NicStampImplausible,
+            (Self::Unplaced, Way::Received) => Event::NicStampUnplaced,
+            (Self::Used, Way::Sent) => Event::NicDepartureUsed,
+            (Self::Missing, Way::Sent) => Event::NicDepartureMissing,
+            (Self::Implausible, Way::Sent) => Event::NicDepartureImplausible,
+            (Self::Unplaced, Way::Sent) => Event::NicDepartureUnplaced,
+            (Self::Hook, Way::Received | Way::Sent) => return None,
+        })
+    }
+}
+
+impl From<NicFault> for Told {
+    fn from(fault: NicFault) -> Self {
+        match fault {
+            NicFault::Unplaced => Self::Unplaced,
+            NicFault::Implausible => Self::Implausible,
+        }
+    }
+}
+
+/// Of one NIC: by the way, by who said when.
+type NicCounts = [[AtomicU64; Told::ALL.len()]; 2];
+
 const REASONS: usize = DropReason::ALL.len();
 
 /// Log-linear buckets: 8 to an octave, so a bucket is at most 12.5 % wide.
@@ -150,6 +254,7 @@ pub struct Counts {
     events: CachePadded<[AtomicU64; Event::ALL.len()]>,
     drops: CachePadded<[AtomicU64; REASONS]>,
     residence: CachePadded<[AtomicU64; BUCKETS]>,
+    nics: CachePadded<[NicCounts; NICS_MAX]>,
     frames_missing: AtomicU64,
     /// The median and, below it, the spread; [`NO_LATENESS`] before they are known.
     lateness: AtomicU64,
@@ -164,6 +269,7 @@ impl Default for Counts {
             events: CachePadded::new([const { AtomicU64::new(0) }; Event::ALL.len()]),
             drops: CachePadded::new([const { AtomicU64::new(0) }; REASONS]),
             residence: CachePadded::new([const { AtomicU64::new(0) }; BUCKETS]),
+            nics: CachePadded::new(std::array::from_fn(|_| NicCounts::default())),
             frames_missing: AtomicU64::new(0),
             lateness: AtomicU64::new(NO_LATENESS),
         }
@@ -192,6 +298,26 @@ impl Counts {
     #[inline]
     pub fn events(&self, event: Event, count: u64) {
         add(&self.events[event as usize], count);
+    }
+
+    /// Counts who said when a frame went by the NIC in place `nic`, if it is one of those whose stamps are used.
+    #[inline]
+    pub fn nic(&self, nic: Option<usize>, way: Way, told: Told) {
+        if let Some(counts) = nic.and_then(|nic| self.nics.get(nic)) {
+            add(&counts[way as usize][told as usize], 1);
+        }
+        if let Some(event) = told.event(way) {
+            self.event(event);
+        }
+    }
+
+    /// Who said when frames went by the NIC in place `nic`: counts in the order of [`Told::ALL`].
+    #[must_use]
+    pub fn of_nic(&self, nic: usize, way: Way) -> [u64; Told::ALL.len()] {
+        let counts = self.nics.get(nic).map(|counts| &counts[way as usize]);
+        counts.map_or([0; Told::ALL.len()], |counts| {
+            counts.each_ref().map(|count| count.load(Ordering::Relaxed))
+        })
     }
 
     /// Takes over a count that is kept elsewhere.
@@ -335,6 +461,22 @@ mod tests {
         }
         counts.set_lateness(None);
         assert_eq!(counts.lateness(), None);
+    }
+
+    #[test]
+    fn a_nics_frames_are_counted_by_nic_way_and_teller() {
+        let counts = Counts::default();
+        for (place, told) in Told::ALL.into_iter().enumerate() {
+            assert_eq!(told as usize, place);
+            counts.nic(Some(3), Way::Received, told);
+        }
+        counts.nic(Some(3), Way::Sent, Told::Used);
+        counts.nic(None, Way::Sent, Told::Unplaced);
+        counts.nic(Some(NICS_MAX), Way::Sent, Told::Used);
+        assert_eq!((counts.of_nic(3, Way::Received), counts.of_nic(3, Way::Sent)), ([1; 5], [1, 0, 0, 0, 0]));
+        assert_eq!((counts.of_nic(2, Way::Received), counts.of_nic(NICS_MAX, Way::Sent)), ([0; 5], [0; 5]));
+        assert_eq!((counts.of(Event::NicStampUsed), counts.of(Event::NicDepartureUsed)), (1, 2));
+        assert_eq!((counts.of(Event::NicStampUnplaced), counts.of(Event::NicDepartureUnplaced)), (1, 1));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub(crate) mod steering;
 pub use ask::{Fault, FileIdentity, Kept};
 pub use lookup::found;
 
+use crate::interface::NicNow;
 use ask::{Answer, Ask, receive, send};
 use maser_core::steer::Order;
 use maser_sys::handover::Channel;
@@ -76,6 +77,25 @@ impl Hands {
     /// Why it can't be used, and what to do about it.
     pub fn open_pps(&self, source: usize, path: &Path, edge: Edge) -> Result<File, Fault> {
         self.descriptor(|_| Opener::pps(path, edge), &Ask::Pps(source)).map(File::from)
+    }
+
+    /// A NIC's clock, as [`maser_sys::phc::open_file`] opens it, and its name; with a channel its edges are stamped.
+    ///
+    /// # Errors
+    /// Why it can't be used, and what to do about it.
+    pub fn open_phc(
+        &self,
+        source: usize,
+        path: &Path,
+        channel: Option<&maser_sys::phc::Channel>,
+    ) -> Result<(File, String), Fault> {
+        match &mut *self.whose() {
+            Whose::Own(opener) => opener.phc(source, path, channel),
+            Whose::Keepers(keeper) => match ask(keeper, &Ask::Phc(source))? {
+                (Answer::Phc(name), Some(file)) => Ok((file.into(), name)),
+                (answer, _) => Err(unexpected(&answer)),
+            },
+        }
     }
 
     /// The socket that gpsd writes to.
@@ -173,6 +193,20 @@ impl Hands {
     pub fn steer(&self, order: &Order) -> Result<(), Fault> {
         let nobody = |_: &mut Opener| Err(Fault::new("the clock is steered by a keeper only"));
         self.do_or_ask(nobody, &Ask::Steer(Ordered::of(order))).map(drop)
+    }
+
+    /// What the kernel says now of the NICs that the keeper handed over; their `names` are for a server without one.
+    ///
+    /// # Errors
+    /// When the keeper doesn't say.
+    pub fn nics<'n>(&self, names: impl Iterator<Item = &'n str>) -> Result<Vec<NicNow>, Fault> {
+        match &*self.whose() {
+            Whose::Own(_) => Ok(names.map(NicNow::of).collect()),
+            Whose::Keepers(keeper) => match ask(keeper, &Ask::Nics)? {
+                (Answer::Nics(now), _) => Ok(now),
+                (answer, _) => Err(unexpected(&answer)),
+            },
+        }
     }
 
     fn descriptor(

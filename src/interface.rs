@@ -7,14 +7,17 @@
 
 mod change;
 mod facts;
+mod nic;
 mod preflight;
 mod refusal;
 pub mod settings;
+pub mod stamping;
 mod sysfs;
 pub mod targets;
 
 pub use change::Change;
 pub use facts::{InterfaceFacts, Mode};
+pub use nic::{NicFacts, NicNow};
 pub use refusal::Refusal;
 
 use maser_sys::ethtool::Ethtool;

@@ -12,6 +12,7 @@
 mod broker;
 mod handover;
 mod interfaces;
+mod nics;
 mod process;
 pub mod records;
 mod resolver;
@@ -29,6 +30,7 @@ use handover::Handover;
 use interfaces::Interfaces;
 use maser_sys::handover::Channel;
 use maser_sys::kernel_clock::{self, KernelClock};
+use nics::Nics;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -68,11 +70,14 @@ pub fn serve(arguments: &ServeArguments) -> Result<ExitCode, Box<dyn Error>> {
     let status = status_socket(config.status.socket.clone())?;
     restore_left(&config);
     let interfaces = Interfaces::attach(&config).inspect_err(|_| restore_left(&config))?;
+    // Some drivers begin anew when a program is put on them.
+    let nics = Nics::take(&config);
     let mut keeper = Keeper {
         signals,
         config: text,
         status,
         interfaces,
+        nics,
         looked: now(),
         renew_wanted: false,
         renewing: None,
@@ -105,6 +110,7 @@ struct Keeper {
     config: Option<String>,
     status: Option<StatusSocket>,
     interfaces: Interfaces,
+    nics: Nics,
     /// When the interfaces were looked at last.
     looked: Duration,
     /// The interfaces have changed since a server was handed them.
@@ -194,18 +200,25 @@ impl Keeper {
 
     /// When the interfaces are looked at whatever the kernel has told; none if there are none.
     fn look_due(&self) -> Option<Duration> {
-        self.interfaces.watched().map(|_| self.looked + LOOK_EVERY)
+        let are_any = self.interfaces.watched().is_some() || self.nics.are_wanted();
+        are_any.then_some(self.looked + LOOK_EVERY)
     }
 
     fn follow_interfaces(&mut self) {
         self.looked = now();
-        match self.interfaces.follow() {
+        match self.look_at_interfaces() {
             Ok(others) => {
                 self.renew_wanted |= others;
                 self.renew_if_wanted();
             }
             Err(error) => error!("the interfaces can't be followed: {error}"),
         }
+    }
+
+    /// Whether a server that knew them as they were must give way to another.
+    fn look_at_interfaces(&mut self) -> io::Result<bool> {
+        let others = self.interfaces.follow()?;
+        Ok(self.nics.follow()? || others)
     }
 
     /// Has the server give way to another that knows the interfaces as they are now; one that isn't ready yet later.
@@ -227,7 +240,7 @@ impl Keeper {
             return Ok(());
         }
         // What has changed since the last look is handed over as it is.
-        if let Err(error) = self.interfaces.follow() {
+        if let Err(error) = self.look_at_interfaces() {
             error!("the interfaces can't be followed: {error}");
         }
         self.renew_wanted = false;
@@ -264,11 +277,12 @@ impl Keeper {
     fn hand_over(&self, to: &Channel) -> io::Result<()> {
         let (interfaces, maps) = self.interfaces.handed()?;
         let status = self.status.as_ref().map(StatusSocket::as_fd);
-        let descriptors: Vec<_> = status.into_iter().chain(maps.iter().map(AsFd::as_fd)).collect();
+        let descriptors = status.into_iter().chain(maps.iter().map(AsFd::as_fd)).chain(self.nics.clocks());
+        let descriptors: Vec<_> = descriptors.collect();
         let (config, legacy) = (self.config.clone(), self.broker.legacy());
-        let refused = self.interfaces.refused();
+        let (refused, nics) = (self.interfaces.refused(), self.nics.facts());
         let (status, again) = (status.is_some(), self.has_been_ready);
-        Handover { config, status, interfaces, refused, again, legacy }.send(to, &descriptors)
+        Handover { config, status, interfaces, refused, nics, again, legacy }.send(to, &descriptors)
     }
 
     /// Takes a question, if it is one, and answers.
@@ -288,7 +302,12 @@ impl Keeper {
             }
         };
         let is_ready = matches!(ask, Ask::Ready);
-        let (answer, descriptor) = match self.broker.answer(ask) {
+        let answered = if matches!(ask, Ask::Nics) {
+            Ok((Answer::Nics(self.nics.now()), None))
+        } else {
+            self.broker.answer(ask)
+        };
+        let (answer, descriptor) = match answered {
             Ok((answer, descriptor)) => (Ok(answer), descriptor),
             Err(fault) => (Err(fault), None),
         };
@@ -398,7 +417,7 @@ impl Drop for Keeper {
 /// Puts back what a keeper that was killed, or this one, has changed of NICs; those that take their packets through the
 /// kernel change nothing.
 fn restore_left(config: &Config) {
-    if config.server.interfaces.is_empty() {
+    if config.server.interfaces.is_empty() && !nics::are_wanted(config) {
         return;
     }
     match records::place().and_then(|file| records::restore(&file)) {

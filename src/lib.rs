@@ -11,6 +11,8 @@ pub mod hands;
 pub mod interface;
 pub mod keeper;
 pub mod leaps;
+pub mod nics;
+pub mod phc;
 pub mod port;
 pub mod pulse;
 pub mod report;

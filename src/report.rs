@@ -1,11 +1,13 @@
 //! The running server as the status tells it: every figure is read from where it is made, at the moment of asking.
 
 mod interfaces;
+mod nics;
 mod sources;
 
 use crate::config::{Config, Source, SourceKind};
 use crate::count::Counts;
 use crate::leaps::{Leaps, date};
+use crate::nics::NicView;
 use crate::port::ladder::Footing;
 use crate::pulse::disciplined::Disciplined;
 use crate::pulse::{Pulse, PulseState};
@@ -63,6 +65,8 @@ pub struct View {
     pub interfaces: Vec<InterfaceView>,
     /// Those named that the keeper couldn't put the program on, and why.
     pub refused: Vec<(String, String)>,
+    /// The NICs that were named for their stamps.
+    pub nics: Arc<[NicView]>,
     /// The pulse flow.
     pub flow: Flow,
     /// Who steers the machine's clock, if anybody is to.
@@ -122,6 +126,7 @@ impl View {
             tracking,
             ports: self.ports(),
             interfaces: self.interfaces(),
+            nics: self.nics.iter().map(|nic| nics::status(nic, &self.workers, &snapshot)).collect(),
             workers: self.workers.iter().map(|view| self.worker(view)).collect(),
         }
     }
@@ -161,6 +166,8 @@ impl View {
                 | SourceKind::Nmea(_)
                 | SourceKind::Ubx { .. }
                 | SourceKind::Pps { .. }
+                | SourceKind::Phc { .. }
+                | SourceKind::PhcPulses { .. }
                 | SourceKind::Ntp { .. } => None,
             },
             offset_s: pulse.offset.map(Span::as_seconds_f64),
@@ -174,7 +181,10 @@ impl View {
     fn interfaces(&self) -> Vec<InterfaceStatus> {
         let rung = self.footing.rung;
         let refused = self.refused.iter().map(|(name, why)| interfaces::refused(name, why, rung));
-        self.interfaces.iter().map(|view| view.status(rung)).chain(refused).collect()
+        let by_nic =
+            |index| self.nics.iter().any(|nic| nic.facts.index == index && nic.says_when_frames_come());
+        let status = |view: &InterfaceView| view.status(rung, by_nic(view.facts.index));
+        self.interfaces.iter().map(status).chain(refused).collect()
     }
 
     fn worker(&self, view: &WorkerView) -> WorkerStatus {

@@ -13,11 +13,12 @@ pub use handed::{Handed, HandedInterface};
 use crate::config::{Config, GpsdPlace, Idle, SourceKind, Stratum, WorkersError};
 use crate::hands::Hands;
 use crate::leaps::{self, Leaps, LeapsError};
+use crate::nics::Nics;
 use crate::port::ladder::{self, LadderError, Rung};
 use crate::pulse::disciplined::Disciplined;
 use crate::pulse::settings::{BUILD_DATE_MARGIN, clock_settings};
 use crate::pulse::{CounterWithdrawn, Pulse};
-use crate::report::{Flow, View};
+use crate::report::{Flow, View, WorkerView};
 use crate::source::drivers::{self, Driver};
 use crate::source::{REPORTS_MAX, Report};
 use crate::state::legacy::Legacy;
@@ -140,14 +141,15 @@ impl Server {
     /// # Errors
     /// What is in the way, and what to do about it.
     pub fn start(config: Config, handed: Handed) -> Result<Self, ServeError> {
-        let Handed { interfaces, refused, hands, again, legacy } = handed;
+        let Handed { interfaces, refused, nics, hands, again, legacy } = handed;
         let leaps = Leaps::load(&config.clock)?;
         let cores = config.server.workers.place(&available_cores())?;
         let counter = choose_counter(&cores);
         info!("{counter}");
         let footing = ladder::choose(config.server.port)?;
         info!("port: {}: {}", footing.rung, footing.why);
-        let sockets = sockets::open(&config, cores.len(), again)?;
+        let nics = Nics::new(nics, counter.counter);
+        let sockets = sockets::open(&config, cores.len(), nics.are_used(), again)?;
         let Queues { shares, views: interfaces } = Queues::open(&config.server, interfaces, &cores)?;
 
         let (writer, snapshots) = snapshot_cell(&Snapshot::UNKNOWN);
@@ -169,6 +171,7 @@ impl Server {
             counter: counter.counter,
             snapshots: snapshots.clone(),
             smearing: smearing(&config),
+            nics: nics.for_worker(),
             batch: config.server.batch.get(),
             interleaved_clients: config.server.interleaved_clients,
             transmit_correction: config.server.transmit_correction,
@@ -188,6 +191,8 @@ impl Server {
         let workers = threads.start_workers(tasks)?;
         // Nothing more needs to be opened, and nobody has been answered or heard.
         hands.lock_down(&needs(&config, footing.rung));
+        let nic_views = Arc::clone(&nics.views);
+        threads.start_nics(nics, &workers, &hands)?;
         // What receivers and servers say is parsed by nobody before.
         if let Some(reports) = reports {
             threads.start_drivers(&config, counter.counter, &reports, &hands)?;
@@ -200,6 +205,7 @@ impl Server {
             footing,
             interfaces,
             refused,
+            nics: nic_views,
             flow,
             steering,
             workers,
@@ -320,6 +326,18 @@ impl Threads {
         Ok(())
     }
 
+    /// The thread that follows the clocks of NICs, where there are any.
+    fn start_nics(&mut self, nics: Nics, workers: &[WorkerView], hands: &Hands) -> Result<(), ServeError> {
+        if nics.views.is_empty() {
+            return Ok(());
+        }
+        let counts: Vec<_> = workers.iter().map(|worker| Arc::clone(&worker.counts)).collect();
+        let (stop, hands) = (Arc::clone(&self.stop_drivers), hands.clone());
+        let thread = Builder::new().name("nics".into()).spawn(move || nics.run(&counts, &hands, &stop));
+        self.keepers.push(("nics", thread.map_err(system("no thread for the NICs' clocks"))?));
+        Ok(())
+    }
+
     fn spawn_pulse(
         &mut self,
         run: impl FnOnce() -> Result<(), CounterWithdrawn> + Send + 'static,
@@ -403,6 +421,8 @@ fn machine_source(config: &Config) -> Option<(Stratum, [u8; 4])> {
             | SourceKind::Nmea(_)
             | SourceKind::Ubx { .. }
             | SourceKind::Pps { .. }
+            | SourceKind::Phc { .. }
+            | SourceKind::PhcPulses { .. }
             | SourceKind::Ntp { .. } => None,
         },
         _ => None,
@@ -432,6 +452,8 @@ fn needs(config: &Config, rung: Rung) -> Needs {
         | SourceKind::Nmea(_)
         | SourceKind::Ubx { .. }
         | SourceKind::Pps { .. }
+        | SourceKind::Phc { .. }
+        | SourceKind::PhcPulses { .. }
         | SourceKind::Ntp { .. }
         | SourceKind::Machine { .. } => None,
     });

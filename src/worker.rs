@@ -4,8 +4,12 @@
 //! here allocates, locks, formats, logs, or calls the system for a single packet.
 
 mod departures;
+mod nics;
+
+pub use self::nics::WorkerNic;
 
 use self::departures::{Departures, Wanted};
+use self::nics::Nics;
 use crate::config::Idle;
 use crate::count::{Counts, Event};
 use crate::port::Port;
@@ -100,6 +104,7 @@ pub struct Worker<'a, P, C> {
     smeared_stamps: ReceiveStamps<Smeared>,
     splits: Option<SplitWatch>,
     departures: Departures,
+    nics: Nics,
     /// By index in the batch.
     waiting: Box<[Option<Waiting>]>,
     outgoing: Vec<Outgoing>,
@@ -119,6 +124,7 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
             smeared_stamps: ReceiveStamps::new(),
             splits: None,
             departures: Departures::new(batch),
+            nics: Nics::new(Vec::new()),
             waiting: vec![None; batch].into_boxed_slice(),
             outgoing: Vec::with_capacity(batch),
         }
@@ -151,6 +157,13 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
     #[must_use]
     pub fn correcting(mut self, corrects: bool) -> Self {
         self.departures.correct(corrects);
+        self
+    }
+
+    /// The same worker, which believes the stamps of these NICs where they can be true.
+    #[must_use]
+    pub fn believing(mut self, nics: Vec<WorkerNic>) -> Self {
+        self.nics = Nics::new(nics);
         self
     }
 
@@ -196,6 +209,7 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
             .smearing
             .map_or(header, |Smearing { smear, .. }| snapshot.smeared(&header, reading.ticks, &smear));
         let moment = Moment { snapshot, reading, header, smeared };
+        self.nics.refresh();
         self.departures.begin_batch(received, reading.ticks, snapshot.line.map(|line| line.rate));
 
         self.outgoing.clear();
@@ -235,6 +249,10 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
             Span::ZERO
         });
         let Moment { snapshot, reading, .. } = moment;
+        let nics_age = snapshot
+            .line
+            .and_then(|line| self.nics.received(&arrival, (reading.ticks, line.rate), age, self.counts));
+        let age = nics_age.unwrap_or(age);
         let smearing = self.smearing.as_ref().filter(|smearing| arrival.socket >= smearing.first_socket);
         let arrived_at = snapshot.line.map(|line| line.at(reading.ticks) - age);
         let (received_at, receive) = match (arrived_at, smearing) {
@@ -342,7 +360,8 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
 
     /// Hears what the port has to tell of replies that left.
     fn hear_departures(&mut self) -> io::Result<()> {
-        self.departures.hear(&mut self.port, &self.clocks, &mut self.stamps, self.counts)
+        let Self { port, clocks, stamps, nics, counts, departures, .. } = self;
+        departures.hear(port, clocks, (stamps, nics), counts)
     }
 
     /// The snapshot for a batch: every reply of it is made from one generation.

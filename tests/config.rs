@@ -6,11 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use maser::config::{
-    self, Absent, Config, Edge, GpsdPlace, Idle, KEYS, Key, Overrides, PortChoice, Problem, SECTIONS, Serial,
-    Source, SourceKind, SourceType, Upstream, Workers, WorkersError,
+    self, Absent, Config, Edge, GpsdPlace, Idle, KEYS, Key, NicStamps, Overrides, PortChoice, Problem,
+    SECTIONS, Serial, Source, SourceKind, SourceType, Timescale, Upstream, Workers, WorkersError,
 };
 use maser_core::time::Span;
 use proptest::prelude::*;
+
+#[path = "config/sources.rs"]
+mod sources;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -86,6 +89,8 @@ fn least(key: &Key) -> String {
         SourceType::Gpsd => "shm = 1",
         SourceType::Nmea | SourceType::Ubx => "device = \"/dev/ttyS0\"",
         SourceType::Pps => "device = \"/dev/pps0\"",
+        SourceType::Phc if key.name == "pin" => "device = \"/dev/ptp0\"\nchannel = 1",
+        SourceType::Phc => "device = \"/dev/ptp0\"",
         SourceType::Ntp => "address = \"ntp.example.net\"",
         SourceType::Machine => "stratum = 1",
     };
@@ -117,12 +122,16 @@ fn the_defaults_that_depend_are_those_that_are_told() {
         |text: &str| config::parse(&format!("{SOURCE}[[source]]\n{text}")).unwrap().sources.remove(1);
     let error = |text: &str| source(text).error.as_nanos();
     assert_eq!(error("type = 'pps'\ndevice = '/dev/pps0'"), 1_000);
+    assert_eq!(error("type = 'phc'\ndevice = '/dev/ptp0'"), 1_000);
+    assert_eq!(error("type = 'phc'\ndevice = '/dev/ptp0'\nchannel = 0"), 1_000);
     assert_eq!(error("type = 'gpsd'\nsocket = '/run/gps.sock'"), 10_000);
     assert_eq!(error("type = 'gpsd'\nshm = 1"), 10_000);
     assert_eq!(error("type = 'gpsd'\nshm = 2"), 100_000_000);
     assert_eq!(error("type = 'ubx'\ndevice = '/dev/ttyS0'"), 1_000_000);
     assert_eq!(error("type = 'ntp'\naddress = 'a'"), 0);
     assert_eq!(source("type = 'pps'\ndevice = '/dev/pps0'").reference_id, Some(*b"PPS\0"));
+    assert_eq!(source("type = 'phc'\ndevice = '/dev/ptp0'").reference_id, Some(*b"PHC\0"));
+    assert_eq!(source("type = 'phc'\ndevice = '/dev/ptp0'\nchannel = 0").reference_id, Some(*b"PPS\0"));
     assert_eq!(source("type = 'nmea'\ndevice = '/dev/ttyS0'").reference_id, Some(*b"GPS\0"));
     assert_eq!(source("type = 'ntp'\naddress = 'a'").reference_id, None);
     let distance =
@@ -130,23 +139,6 @@ fn the_defaults_that_depend_are_those_that_are_told() {
     assert_eq!(distance(""), 1_000_000_000);
     assert_eq!(distance("[[source]]\ntype = 'ntp'\naddress = 'a'"), 1_000_000_000);
     assert_eq!(distance("[[source]]\ntype = 'gpsd'\nshm = 1"), 10_000_000);
-}
-
-#[test]
-fn sources_have_names_and_labels_wherever_they_stand() {
-    let text = "[[source]]\ntype = 'pps'\ndevice = '/dev/pps0'\nlabel = ['ntp1', 'roof']\n\
-                [[source]]\ntype = 'ntp'\naddress = 'a'\n\
-                [[source]]\ntype = 'ntp'\naddress = 'b'\n\
-                [[source]]\ntype = 'nmea'\nname = 'roof'\ndevice = '/dev/ttyS0'\n\
-                [[source]]\ntype = 'pps'\ndevice = '/dev/pps1'\n";
-    let sources = config::parse(text).unwrap().sources;
-    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
-    assert_eq!(names, ["pps0", "ntp0", "ntp1", "roof", "pps1"]);
-    let label = |at: usize| {
-        let SourceKind::Pps { label, .. } = &sources[at].kind else { panic!("{}", sources[at].kind) };
-        label.clone()
-    };
-    assert_eq!((label(0), label(4)), (vec![2, 3], vec![1, 2, 3]));
 }
 
 #[test]
@@ -169,40 +161,12 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(config.local.map(config::Stratum::get), Some(10));
 }
 
-#[test]
-fn every_key_of_the_sources_reaches_the_configuration() {
-    let config = config::load(&root().join("docs/example-gps.toml")).unwrap();
-    assert!(config.server.public);
-    let [roof, pulses, first, second, third] = config.sources.as_slice() else { panic!("{config}") };
-    let serial = Serial { device: "/dev/ttyACM0".into(), baud: Some(115_200), delay: None };
-    assert_eq!((roof.name.as_str(), &roof.kind), ("roof", &SourceKind::Ubx { serial, configure: true }));
-    assert_eq!((roof.prefer, pulses.prefer), (false, true));
-    let device = "/dev/pps0".into();
-    assert_eq!(pulses.kind, SourceKind::Pps { device, edge: Edge::Assert, label: vec![0] });
-    assert_eq!((pulses.offset.as_nanos(), pulses.error.as_nanos()), (100, 500));
-    assert_eq!(pulses.reference_id, Some(*b"GPS\0"));
-    let places: Vec<String> = [first, second, third].map(|source| source.kind.to_string()).into();
-    assert_eq!(places, ["192.0.2.10:123", "[2001:db8::10]:123", "ntp.example.net:123"]);
-    let polls = |source: &Source| {
-        let SourceKind::Ntp { burst: true, interleaved: true, poll_min_log2_s, poll_max_log2_s, .. } =
-            source.kind
-        else {
-            panic!("{}", source.kind)
-        };
-        (poll_min_log2_s, poll_max_log2_s)
-    };
-    assert_eq!((polls(first), polls(third)), ((6, 10), (7, 11)));
-    assert_eq!((config.clock.root_distance_max.as_nanos(), config.clock.agree_min), (50_000_000, 2));
-    assert_eq!(config.clock.leap_file.as_deref(), Some(Path::new(config::LEAP_FILE_USUAL)));
-    assert_eq!(config.clock.holdover_max.as_nanos(), 12 * 3_600_000_000_000);
-    assert_eq!((config.clock.state, config.smear), (None, None));
-}
-
 /// What no example has, every value away from its default.
 const ODD: &str = "
 [server]
 port = 'af-xdp'
 interface = ['eth0', 'ens1f0np0']
+nic_stamps = ['eth1']
 busy_poll = true
 workers = 3
 interleaved_clients = 0
@@ -249,10 +213,34 @@ length = '90 min'
 ";
 
 #[test]
+fn nics_that_stamp_are_named_or_all_or_none() {
+    let of =
+        |line: &str| config::parse(&format!("[server]\n{line}\n[[source]]\ntype = 'machine'\nstratum = 1\n"));
+    for (line, nics) in [
+        ("", NicStamps::OfInterfaces),
+        ("nic_stamps = ['*']", NicStamps::Every),
+        ("nic_stamps = []", NicStamps::Named(Vec::new())),
+    ] {
+        let config = of(line).unwrap();
+        assert_eq!(config.server.nic_stamps, nics);
+        assert_eq!(config::parse(&config.to_string()).unwrap(), config, "written out");
+    }
+    for (line, told) in [
+        ("nic_stamps = ['eth0', '*']", "\"*\" beside others"),
+        ("nic_stamps = ['eth0', 'eth0']", "is in the list twice"),
+        ("nic_stamps = 'eth0'", "found a string"),
+    ] {
+        let problems = of(line).unwrap_err();
+        assert!(problems[0].to_string().contains(told), "{}", problems[0]);
+    }
+}
+
+#[test]
 fn odd_values_reach_the_configuration() {
     let config = config::parse(ODD).unwrap();
     assert_eq!(config.server.port, PortChoice::AfXdp);
     assert_eq!(config.server.interfaces, ["eth0", "ens1f0np0"]);
+    assert_eq!(config.server.nic_stamps, NicStamps::Named(vec!["eth1".to_owned()]));
     assert!(config.server.busy_poll);
     assert_eq!((config.server.interleaved_clients, config.server.transmit_correction), (0, false));
     let [nmea, pps, ntp, socket, shm, machine] = config.sources.as_slice() else { panic!("{config}") };

@@ -297,7 +297,12 @@ fn a_departure_that_cant_be_is_counted_and_not_told() {
         rig.wires.0.borrow_mut().tells_at_once = false;
         let last = acquainted(&mut rig, client(1));
         let left_ns = rig.left_ns(last.receive);
-        let told = Departed { name: last.receive, stamp: realtime(left_ns + shift_ns), nic_stamp_ns: None };
+        let told = Departed {
+            name: last.receive,
+            stamp: realtime(left_ns + shift_ns),
+            interface: 0,
+            nic_stamp: None,
+        };
         rig.wires.0.borrow_mut().to_tell = vec![told];
         rig.wires.0.borrow_mut().tells_at_once = true;
         rig.worker.batch(Wait::Poll).unwrap();

@@ -22,6 +22,10 @@ mod doubles;
 mod faults;
 #[path = "vm/gpsd.rs"]
 mod gpsd;
+#[path = "vm/heard.rs"]
+mod heard;
+#[path = "vm/igb.rs"]
+mod igb;
 #[path = "vm/leap_seconds.rs"]
 mod leap_seconds;
 #[path = "daemon/maser.rs"]
@@ -30,10 +34,16 @@ mod maser;
 #[path = "receivers/messages.rs"]
 #[allow(dead_code, reason = "a part of it is used here")]
 mod messages;
+#[path = "vm/nic.rs"]
+mod nic;
 #[path = "vm/packets.rs"]
 mod packets;
 #[allow(dead_code, reason = "of the peers' rig only what starts and reads processes is used here")]
 mod peers;
+#[path = "vm/phc.rs"]
+mod phc;
+#[path = "vm/phc_double.rs"]
+mod phc_double;
 #[path = "vm/pulses.rs"]
 mod pulses;
 #[path = "vm/receiver.rs"]

@@ -4,9 +4,9 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use super::source::{GpsdPlace, Serial, Source, SourceKind, SourceType};
+use super::source::{Edge, GpsdPlace, Serial, Source, SourceKind, SourceType};
 use super::span::written;
-use super::value::Workers;
+use super::value::{NicStamps, Workers};
 use super::{Config, Server};
 
 impl fmt::Display for Config {
@@ -50,6 +50,7 @@ impl Config {
             public,
             port,
             interfaces,
+            nic_stamps,
             workers,
             idle,
             busy_poll,
@@ -59,8 +60,15 @@ impl Config {
             transmit_correction,
         } = &self.server;
         writeln!(f, "[server]\nlisten = {}\npublic = {public}", addresses(listen))?;
-        let interfaces: Vec<String> = interfaces.iter().map(|name| quoted(name)).collect();
-        writeln!(f, "port = \"{}\"\ninterface = [{}]", port.word(), interfaces.join(", "))?;
+        let listed = |names: &[String]| -> String {
+            names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+        };
+        writeln!(f, "port = \"{}\"\ninterface = [{}]", port.word(), listed(interfaces))?;
+        match nic_stamps {
+            NicStamps::OfInterfaces => {}
+            NicStamps::Every => writeln!(f, "nic_stamps = [{}]", quoted(NicStamps::EVERY))?,
+            NicStamps::Named(names) => writeln!(f, "nic_stamps = [{}]", listed(names))?,
+        }
         match workers {
             Workers::Auto => {}
             Workers::Count(number) => writeln!(f, "workers = {number}")?,
@@ -70,6 +78,12 @@ impl Config {
         writeln!(f, "batch = {batch}\nreceive_buffer = {receive_buffer_octets}")?;
         writeln!(f, "interleaved_clients = {interleaved_clients}")?;
         writeln!(f, "transmit_correction = {transmit_correction}")
+    }
+
+    fn write_pulses(&self, edge: Edge, label: &[usize], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = label.iter().filter_map(|&at| self.sources.get(at)).map(|one| quoted(&one.name));
+        let names: Vec<String> = names.collect();
+        writeln!(f, "edge = \"{}\"\nlabel = [{}]", edge.word(), names.join(", "))
     }
 
     fn write_source(&self, source: &Source, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,13 +99,18 @@ impl Config {
                 writeln!(f, "configure = {configure}")?;
             }
             SourceKind::Pps { device, edge, label } => {
-                let names: Vec<String> = label
-                    .iter()
-                    .filter_map(|&at| self.sources.get(at))
-                    .map(|one| quoted(&one.name))
-                    .collect();
-                writeln!(f, "device = {}\nedge = \"{}\"", quoted_path(device), edge.word())?;
-                writeln!(f, "label = [{}]", names.join(", "))?;
+                writeln!(f, "device = {}", quoted_path(device))?;
+                self.write_pulses(*edge, label, f)?;
+            }
+            SourceKind::Phc { device, timescale } => {
+                writeln!(f, "device = {}\ntimescale = \"{}\"", quoted_path(device), timescale.word())?;
+            }
+            SourceKind::PhcPulses { device, channel, pin, edge, label } => {
+                writeln!(f, "device = {}\nchannel = {channel}", quoted_path(device))?;
+                if let Some(pin) = pin {
+                    writeln!(f, "pin = {}", quoted(pin))?;
+                }
+                self.write_pulses(*edge, label, f)?;
             }
             SourceKind::Ntp { address, burst, interleaved, poll_min_log2_s, poll_max_log2_s } => {
                 writeln!(f, "address = \"{address}\"\nburst = {burst}\ninterleaved = {interleaved}")?;

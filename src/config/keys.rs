@@ -93,7 +93,19 @@ pub(super) const INTERFACE: Key = Key {
               port = \"auto\" an interface that can't do it is served through sockets, and the status says why.",
 };
 
-/// What each element of [`INTERFACE`] is.
+pub(super) const NIC_STAMPS: Key = Key {
+    section: "server",
+    types: &[],
+    name: "nic_stamps",
+    expected: "a list of interfaces' names, as [\"eth0\"], or [\"*\"] for every one that has a clock",
+    absent: Absent::Meaning("those of `interface`"),
+    meaning: "The network interfaces whose own clocks stamp requests and replies, at most 16. The keeper tells each to \
+              (SIOCSHWTSTAMP), which takes CAP_NET_ADMIN, and puts it back at its end; what another program has set stays \
+              where it is enough, and where it can't be widened. [] leaves all stamps to the kernel. What is named and \
+              can't stamp is a warning. `maser status` shows whose stamps are used.",
+};
+
+/// What each element of [`INTERFACE`] and of [`NIC_STAMPS`] is.
 pub(super) const INTERFACE_ELEMENT: &str = "the name of an interface, of 1 to 15 octets";
 
 pub(super) const WORKERS: Key = Key {
@@ -293,6 +305,7 @@ pub const KEYS: &[&Key] = &[
     &PUBLIC,
     &PORT,
     &INTERFACE,
+    &NIC_STAMPS,
     &WORKERS,
     &IDLE,
     &BUSY_POLL,
@@ -313,6 +326,9 @@ pub const KEYS: &[&Key] = &[
     &source::BAUD,
     &source::DELAY,
     &source::CONFIGURE,
+    &source::TIMESCALE,
+    &source::CHANNEL,
+    &source::PIN,
     &source::EDGE,
     &source::LABEL,
     &source::ADDRESS,

@@ -29,11 +29,12 @@ pub use keys::{Absent, KEYS, Key, SECTIONS};
 pub use load::{CONFIG_OCTETS_MAX, LoadError, check, load, text};
 pub use parse::parse;
 pub use report::Problem;
-pub use source::{BAUDS, Edge, GpsdPlace, Serial, Source, SourceKind, SourceType};
+pub use source::{BAUDS, Edge, GpsdPlace, Serial, Source, SourceKind, SourceType, Timescale};
 pub use value::{
     AGREE_MIN_MAX, BATCH_MAX, CORE_MAX, INTERFACE_OCTETS_MAX, INTERFACES_MAX, INTERLEAVED_CLIENTS_MAX, Idle,
-    InterfaceError, LISTEN_MAX, ListenError, PortChoice, RECEIVE_BUFFER_OCTETS, SOCKET_PATH_OCTETS_MAX,
-    Stratum, WORKERS_AUTO_MAX, WORKERS_MAX, WayError, Word, Workers, WorkersError, interface, listen,
+    InterfaceError, LISTEN_MAX, ListenError, NicStamps, PortChoice, RECEIVE_BUFFER_OCTETS,
+    SOCKET_PATH_OCTETS_MAX, Stratum, WORKERS_AUTO_MAX, WORKERS_MAX, WayError, Word, Workers, WorkersError,
+    interface, listen,
 };
 
 /// Everything that can be configured.
@@ -64,6 +65,8 @@ pub struct Server {
     pub port: PortChoice,
     /// The interfaces whose requests are taken from the driver: none twice, at most [`INTERFACES_MAX`].
     pub interfaces: Vec<String>,
+    /// Whose own stamps are used.
+    pub nic_stamps: NicStamps,
     /// By how many workers, on which cores.
     pub workers: Workers,
     /// What they do when no packet waits.
@@ -158,6 +161,7 @@ impl Default for Server {
             public: false,
             port: PortChoice::default(),
             interfaces: Vec::new(),
+            nic_stamps: NicStamps::default(),
             workers: Workers::default(),
             idle: Idle::default(),
             busy_poll: false,

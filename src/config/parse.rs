@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::report::{Problem, Report};
 use super::section::{self, Field, Section};
 use super::source::SourceType;
-use super::value::{self, INTERFACES_MAX, LISTEN_MAX, Stratum, WayError, Workers};
+use super::value::{self, INTERFACES_MAX, LISTEN_MAX, NicStamps, Stratum, WayError, Workers};
 use super::{Clock, Config, Server, Smear, Source, Status, keys, paths, read_sources, span};
 
 /// Reads a whole file's text; on failure every problem in the order of the file, never none.
@@ -85,6 +85,9 @@ fn read_server(document: &DeTable<'_>, report: &mut Report<'_>) -> Server {
     }
     if let Some(interfaces) = section.read(&keys::INTERFACE, report, read_interfaces) {
         server.interfaces = interfaces;
+    }
+    if let Some(nics) = section.read(&keys::NIC_STAMPS, report, read_nic_stamps) {
+        server.nic_stamps = nics;
     }
     server.busy_poll = section.read(&keys::BUSY_POLL, report, Field::boolean).unwrap_or(server.busy_poll);
     check_way(&section, &server, report);
@@ -162,6 +165,19 @@ fn read_interfaces(field: &Field<'_>, report: &mut Report<'_>) -> Option<Vec<Str
         }
     }
     Some(interfaces)
+}
+
+/// A list as [`read_interfaces`] reads it, or the one word that stands for all.
+fn read_nic_stamps(field: &Field<'_>, report: &mut Report<'_>) -> Option<NicStamps> {
+    let every = |element: &Field<'_>| element.is_text(NicStamps::EVERY);
+    match field.elements(keys::INTERFACE_ELEMENT).as_deref() {
+        Some([one]) if every(one) => Some(NicStamps::Every),
+        Some(elements) if elements.iter().any(every) => {
+            field.refuse("\"*\" beside others", report);
+            None
+        }
+        Some(_) | None => read_interfaces(field, report).map(NicStamps::Named),
+    }
 }
 
 /// Whether the port, the interfaces that the section names and busy polling go together, told at the key that is at fault.

@@ -14,12 +14,14 @@ use super::address::Upstream;
 use super::keys::source as keys;
 use super::report::Report;
 use super::section::{self, Field, Section};
-use super::source::{BAUDS, Edge, GpsdPlace, Serial, Source, SourceKind, SourceType};
+use super::source::{BAUDS, Edge, GpsdPlace, Serial, Source, SourceKind, SourceType, Timescale};
 use super::value::Stratum;
 use super::{paths, span};
 
-const EXPECTED: &str = "at least one [[source]] section, of type gpsd, nmea, ubx, pps, ntp or machine";
+const EXPECTED: &str = "at least one [[source]] section, of type gpsd, nmea, ubx, pps, phc, ntp or machine";
 const NAME_OCTETS_MAX: usize = 32;
+/// The kernel's names of pins have room for 64 with the zero at their end.
+const PIN_OCTETS_MAX: usize = 63;
 /// As RFC 5905 and every other server have them.
 const POLL_MIN_LOG2_S_UNSTATED: u8 = 6;
 const POLL_MAX_LOG2_S_UNSTATED: u8 = 10;
@@ -29,6 +31,20 @@ struct Head<'t> {
     section: Section<'t>,
     kind: Option<SourceType>,
     name: String,
+}
+
+impl Head<'_> {
+    /// Whether it says which second it is; a pulse alone doesn't, and a section of no known type may.
+    fn names_seconds(&self) -> bool {
+        match self.kind {
+            Some(SourceType::Pps) => false,
+            Some(SourceType::Phc) => self.section.field(&keys::CHANNEL).is_none(),
+            Some(
+                SourceType::Gpsd | SourceType::Nmea | SourceType::Ubx | SourceType::Ntp | SourceType::Machine,
+            )
+            | None => true,
+        }
+    }
 }
 
 /// Every source; none if there is a problem with any.
@@ -133,6 +149,7 @@ fn read_source(head: &Head<'_>, heads: &[Head<'_>], report: &mut Report<'_>) -> 
             read_serial(section, report).map(|serial| SourceKind::Ubx { serial, configure })
         }
         SourceType::Pps => read_pps(head, heads, report),
+        SourceType::Phc => read_phc(head, heads, report),
         SourceType::Ntp => read_ntp(section, report),
         SourceType::Machine => {
             let stratum = section.required(&keys::STRATUM, report);
@@ -164,7 +181,9 @@ fn error_unstated(kind: &SourceKind) -> Span {
         }
         SourceKind::Gpsd(_) => Span::from_nanos(10_000),
         SourceKind::Nmea(_) | SourceKind::Ubx { .. } => Span::from_nanos(1_000_000),
-        SourceKind::Pps { .. } => Span::from_nanos(1_000),
+        SourceKind::Pps { .. } | SourceKind::Phc { .. } | SourceKind::PhcPulses { .. } => {
+            Span::from_nanos(1_000)
+        }
         SourceKind::Ntp { .. } | SourceKind::Machine { .. } => Span::ZERO,
     }
 }
@@ -204,6 +223,48 @@ fn read_baud(field: &Field<'_>, report: &mut Report<'_>) -> Option<u32> {
 }
 
 fn read_pps(head: &Head<'_>, heads: &[Head<'_>], report: &mut Report<'_>) -> Option<SourceKind> {
+    let (edge, label) = read_pulses(head, heads, report);
+    Some(SourceKind::Pps { device: read_device(&head.section, report)?, edge, label })
+}
+
+fn read_phc(head: &Head<'_>, heads: &[Head<'_>], report: &mut Report<'_>) -> Option<SourceKind> {
+    let section = &head.section;
+    let Some(channel) = section.field(&keys::CHANNEL) else {
+        for key in [&keys::PIN, &keys::EDGE, &keys::LABEL] {
+            if let Some(field) = section.field(key) {
+                field.refuse("it is for pulses, and there is no `channel` that stamps them", report);
+            }
+        }
+        let timescale: Option<Timescale> =
+            section.field(&keys::TIMESCALE).and_then(|field| field.word(report));
+        let device = read_device(section, report)?;
+        return Some(SourceKind::Phc { device, timescale: timescale.unwrap_or_default() });
+    };
+    if let Some(field) = section.field(&keys::TIMESCALE) {
+        field.refuse("it is for the clock's own time, and `channel` takes pulses", report);
+    }
+    let (edge, label) = read_pulses(head, heads, report);
+    let pin = section.read(&keys::PIN, report, read_pin);
+    let channel = channel.number(0..=u8::MAX, report);
+    Some(SourceKind::PhcPulses {
+        device: read_device(section, report)?,
+        channel: channel?.into(),
+        pin,
+        edge,
+        label,
+    })
+}
+
+fn read_pin(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
+    let text = field.text(report)?;
+    if !(1..=PIN_OCTETS_MAX).contains(&text.len()) || !text.bytes().all(|octet| octet.is_ascii_graphic()) {
+        field.refuse(format!("{text:?} is no name of a pin"), report);
+    }
+    Some(text.to_owned())
+}
+
+/// Which edge begins a second, and who may say which second.
+fn read_pulses(head: &Head<'_>, heads: &[Head<'_>], report: &mut Report<'_>) -> (Edge, Vec<usize>) {
     let section = &head.section;
     let edge: Option<Edge> = section.field(&keys::EDGE).and_then(|field| field.word(report));
     let label = match section.field(&keys::LABEL) {
@@ -211,18 +272,15 @@ fn read_pps(head: &Head<'_>, heads: &[Head<'_>], report: &mut Report<'_>) -> Opt
         // A section whose type isn't known yet may turn out to name seconds.
         None => {
             let named = heads.iter().enumerate();
-            named
-                .filter(|(_, head)| head.kind.is_none_or(SourceType::names_seconds))
-                .map(|(at, _)| at)
-                .collect()
+            named.filter(|(_, head)| head.names_seconds()).map(|(at, _)| at).collect()
         }
     };
     if label.is_empty() && section.field(&keys::LABEL).is_none() {
         let problem = "a pulse says when a second begins, and no source says which";
-        let expected = "another [[source]], of type gpsd, nmea, ubx, ntp or machine";
+        let expected = "another [[source]], of type gpsd, nmea, ubx, phc without `channel`, ntp or machine";
         report.add(section.offset(), section.path(), problem, expected);
     }
-    Some(SourceKind::Pps { device: read_device(section, report)?, edge: edge.unwrap_or_default(), label })
+    (edge.unwrap_or_default(), label)
 }
 
 fn read_label(field: &Field<'_>, heads: &[Head<'_>], report: &mut Report<'_>) -> Vec<usize> {
@@ -242,7 +300,7 @@ fn read_label(field: &Field<'_>, heads: &[Head<'_>], report: &mut Report<'_>) ->
             element.refuse(problem, report);
             continue;
         };
-        let names_seconds = heads.get(at).and_then(|head| head.kind).is_none_or(SourceType::names_seconds);
+        let names_seconds = heads.get(at).is_none_or(Head::names_seconds);
         if !names_seconds {
             element.refuse(format!("{name:?} gives pulses, too, and no seconds"), report);
         } else if label.contains(&at) {
@@ -307,6 +365,10 @@ fn read_reference_id(kind: SourceType, section: &Section<'_>, report: &mut Repor
         SourceType::Ntp => None,
         SourceType::Pps => {
             Some(section.read(&keys::REFERENCE_NAME, report, reference_name).unwrap_or(*b"PPS\0"))
+        }
+        SourceType::Phc => {
+            let unstated = if section.field(&keys::CHANNEL).is_some() { b"PPS\0" } else { b"PHC\0" };
+            Some(section.read(&keys::REFERENCE_NAME, report, reference_name).unwrap_or(*unstated))
         }
         SourceType::Gpsd | SourceType::Nmea | SourceType::Ubx => {
             Some(section.read(&keys::REFERENCE_NAME, report, reference_name).unwrap_or(*b"GPS\0"))

@@ -139,6 +139,11 @@ impl<'t> Field<'t> {
         text
     }
 
+    /// Whether it is this string.
+    pub(super) fn is_text(&self, text: &str) -> bool {
+        self.value().as_str() == Some(text)
+    }
+
     /// One of a few words.
     pub(super) fn word<W: Word>(&self, report: &mut Report<'_>) -> Option<W> {
         let text = self.text(report)?;

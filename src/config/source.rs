@@ -57,6 +57,26 @@ pub enum SourceKind {
         /// one, in the order given, none of them itself or another of this kind.
         label: Vec<usize>,
     },
+    /// A NIC's own clock, which another daemon or the NIC itself keeps.
+    Phc {
+        /// The device, as `/dev/ptp0`.
+        device: PathBuf,
+        /// What it keeps.
+        timescale: Timescale,
+    },
+    /// Pulses that a NIC's clock stamps on one of its channels; what that clock itself says doesn't matter.
+    PhcPulses {
+        /// The device, as `/dev/ptp0`.
+        device: PathBuf,
+        /// The channel, from 0.
+        channel: u32,
+        /// The pin that is to lead there, by its name or its number; none where one does or can't but.
+        pin: Option<String>,
+        /// Which end of the pulse begins the second.
+        edge: Edge,
+        /// Which sources may say which second a pulse began, as for [`Pps`](Self::Pps).
+        label: Vec<usize>,
+    },
     /// An upstream NTP server.
     Ntp {
         /// Where it is asked.
@@ -108,6 +128,31 @@ pub enum Edge {
     Clear,
 }
 
+/// What a clock's count of seconds since 1970 is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Timescale {
+    /// TAI, as PTP counts it.
+    #[default]
+    Tai,
+    /// UTC, as the machine's clock has it.
+    Utc,
+}
+
+impl Word for Timescale {
+    const WORDS: &'static [(&'static str, Self)] = &[("tai", Self::Tai), ("utc", Self::Utc)];
+}
+
+impl Timescale {
+    /// As it is written in the file.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Tai => "tai",
+            Self::Utc => "utc",
+        }
+    }
+}
+
 /// The types of source that there are, as a section names them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SourceType {
@@ -119,6 +164,8 @@ pub enum SourceType {
     Ubx,
     /// [`SourceKind::Pps`].
     Pps,
+    /// [`SourceKind::Phc`] and [`SourceKind::PhcPulses`].
+    Phc,
     /// [`SourceKind::Ntp`].
     Ntp,
     /// [`SourceKind::Machine`].
@@ -131,6 +178,7 @@ impl Word for SourceType {
         ("nmea", Self::Nmea),
         ("ubx", Self::Ubx),
         ("pps", Self::Pps),
+        ("phc", Self::Phc),
         ("ntp", Self::Ntp),
         ("machine", Self::Machine),
     ];
@@ -145,6 +193,7 @@ impl SourceType {
             Self::Nmea => "nmea",
             Self::Ubx => "ubx",
             Self::Pps => "pps",
+            Self::Phc => "phc",
             Self::Ntp => "ntp",
             Self::Machine => "machine",
         }
@@ -154,15 +203,9 @@ impl SourceType {
     #[must_use]
     pub const fn is_reference_clock(self) -> bool {
         match self {
-            Self::Gpsd | Self::Nmea | Self::Ubx | Self::Pps => true,
+            Self::Gpsd | Self::Nmea | Self::Ubx | Self::Pps | Self::Phc => true,
             Self::Ntp | Self::Machine => false,
         }
-    }
-
-    /// Whether it says which second it is; a pulse alone doesn't.
-    #[must_use]
-    pub const fn names_seconds(self) -> bool {
-        !matches!(self, Self::Pps)
     }
 }
 
@@ -190,6 +233,7 @@ impl SourceKind {
             Self::Nmea(_) => SourceType::Nmea,
             Self::Ubx { .. } => SourceType::Ubx,
             Self::Pps { .. } => SourceType::Pps,
+            Self::Phc { .. } | Self::PhcPulses { .. } => SourceType::Phc,
             Self::Ntp { .. } => SourceType::Ntp,
             Self::Machine { .. } => SourceType::Machine,
         }
@@ -203,7 +247,8 @@ impl fmt::Display for SourceKind {
             Self::Gpsd(GpsdPlace::Socket(path)) => path.display().fmt(f),
             Self::Gpsd(GpsdPlace::SharedMemory(unit)) => write!(f, "SHM {unit}"),
             Self::Nmea(serial) | Self::Ubx { serial, .. } => serial.device.display().fmt(f),
-            Self::Pps { device, .. } => device.display().fmt(f),
+            Self::Pps { device, .. } | Self::Phc { device, .. } => device.display().fmt(f),
+            Self::PhcPulses { device, channel, .. } => write!(f, "{} channel {channel}", device.display()),
             Self::Ntp { address, .. } => address.fmt(f),
             Self::Machine { .. } => f.write_str("this machine's clock"),
         }
@@ -232,9 +277,12 @@ impl Source {
     #[must_use]
     pub const fn served_stratum(&self) -> Option<Stratum> {
         match &self.kind {
-            SourceKind::Gpsd(_) | SourceKind::Nmea(_) | SourceKind::Ubx { .. } | SourceKind::Pps { .. } => {
-                Stratum::new(1)
-            }
+            SourceKind::Gpsd(_)
+            | SourceKind::Nmea(_)
+            | SourceKind::Ubx { .. }
+            | SourceKind::Pps { .. }
+            | SourceKind::Phc { .. }
+            | SourceKind::PhcPulses { .. } => Stratum::new(1),
             SourceKind::Ntp { .. } => None,
             // 15 can't be exceeded: its own is at most 14.
             SourceKind::Machine { stratum } => stratum.above(),

@@ -224,6 +224,23 @@ pub fn interface(text: &str) -> Result<String, InterfaceError> {
     }
 }
 
+/// The interfaces whose own clocks stamp packets.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum NicStamps {
+    /// Those whose requests are taken from the driver.
+    #[default]
+    OfInterfaces,
+    /// Every one that has a clock.
+    Every,
+    /// These: none twice, at most [`INTERFACES_MAX`].
+    Named(Vec<String>),
+}
+
+impl NicStamps {
+    /// The list that stands for [`Every`](Self::Every).
+    pub(super) const EVERY: &str = "*";
+}
+
 /// Why port and interfaces don't go together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum WayError {

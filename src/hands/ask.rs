@@ -1,6 +1,7 @@
 //! What a server asks its keeper for, and the answers: JSON over a channel, descriptors beside it.
 
 use super::steering::Ordered;
+use crate::interface::NicNow;
 use maser_sys::handover::Channel;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub(crate) enum Ask {
     Line(usize),
     /// The PPS device of a source, its edge captured.
     Pps(usize),
+    /// A source's NIC clock, for reading; its stamps of pulses switched on, if that is what it is a source of.
+    Phc(usize),
     /// The socket that gpsd writes to for a source.
     Gpsd(usize),
     /// Whether that socket's file still leads to it.
@@ -36,6 +39,8 @@ pub(crate) enum Ask {
     LeapFile,
     /// The addresses of a source's server.
     Resolve(usize),
+    /// What the kernel says now of the NICs that were handed over.
+    Nics,
     /// The addresses of this machine.
     OwnAddresses,
     /// The machine's clock is to be steered so.
@@ -51,12 +56,16 @@ pub(crate) enum Answer {
     Opened,
     /// The descriptor of the list of leap seconds comes along.
     LeapFile(FileIdentity),
+    /// The descriptor of a NIC's clock comes along; what its driver calls it.
+    Phc(String),
     /// Yes or no.
     Is(bool),
     /// What was kept.
     State(Kept),
     /// These.
     Addresses(Vec<IpAddr>),
+    /// In the order in which they were handed over.
+    Nics(Vec<NicNow>),
 }
 
 /// What was kept across restarts, and where.

@@ -5,6 +5,7 @@ use super::gpsd_socket::OwnSocket;
 use super::kept_state::KeptState;
 use crate::state::{Document, StateDirectory, StateError};
 use crate::status::Surroundings;
+use maser_sys::phc::{self, ExternalStamps};
 use maser_sys::pps::{self, Edge};
 use maser_sys::serial;
 use nix::ifaddrs::getifaddrs;
@@ -23,6 +24,8 @@ pub(crate) const DOCUMENT_OCTETS_MAX: usize = 8 << 10;
 #[derive(Debug, Default)]
 pub(crate) struct Opener {
     sockets: BTreeMap<usize, OwnSocket>,
+    /// What was switched on for sources, and is put back when this ends.
+    stamps: BTreeMap<usize, ExternalStamps>,
     state: Option<KeptState>,
 }
 
@@ -33,6 +36,24 @@ impl Opener {
 
     pub(crate) fn pps(path: &Path, edge: Edge) -> Result<OwnedFd, Fault> {
         pps::open_file(path, edge).map(OwnedFd::from).map_err(Fault::new)
+    }
+
+    /// A NIC's clock for reading, and its name. Only this process can change its pins.
+    pub(crate) fn phc(
+        &mut self,
+        source: usize,
+        path: &Path,
+        channel: Option<&phc::Channel>,
+    ) -> Result<(File, String), Fault> {
+        // Those of a device that went away, perhaps.
+        self.stamps.remove(&source);
+        let file = phc::open_file(path).map_err(Fault::new)?;
+        if let Some(channel) = channel {
+            phc::hear_only(&file, channel.number).map_err(Fault::new)?;
+            self.stamps.insert(source, ExternalStamps::switch_on(path, channel).map_err(Fault::new)?);
+        }
+        let name = phc::clock_name(&file);
+        Ok((file, name))
     }
 
     /// The socket as it is, or a new one where there is none or somebody removed its file.

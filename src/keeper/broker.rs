@@ -6,7 +6,7 @@ use crate::config::{Config, GpsdPlace, LEAP_FILE_USUAL, SourceKind};
 use crate::hands::ask::{Answer, Ask, Fault};
 use crate::hands::opener::{DOCUMENT_OCTETS_MAX, Opener, interface_addresses};
 use crate::hands::steering::{Bounds, Ordered};
-use crate::source::pps;
+use crate::source::{phc, pps};
 use maser_core::steer::Order;
 use maser_sys::kernel_clock::{self, KernelClock};
 use maser_sys::steering;
@@ -97,6 +97,8 @@ impl Broker {
         let opened = |descriptor| Ok((Answer::Opened, Some(descriptor)));
         match ask {
             Ask::Ready => Ok((Answer::Done, None)),
+            // Those who hold them answer.
+            Ask::Nics => Err(Fault::new("nobody holds NICs here")),
             Ask::Line(source) => {
                 let (SourceKind::Nmea(line) | SourceKind::Ubx { serial: line, .. }) = self.kind(source)?
                 else {
@@ -109,6 +111,11 @@ impl Broker {
                     return Err(not_of_this_kind());
                 };
                 opened(Opener::pps(device, pps::edge(*edge))?)
+            }
+            Ask::Phc(source) => {
+                let (device, channel) = phc::place(self.kind(source)?).ok_or_else(not_of_this_kind)?;
+                let (file, name) = self.opener.phc(source, &device, channel.as_ref())?;
+                Ok((Answer::Phc(name), Some(file.into())))
             }
             Ask::Gpsd(source) => {
                 let SourceKind::Gpsd(GpsdPlace::Socket(path)) = self.kind(source)?.clone() else {
@@ -175,7 +182,7 @@ mod tests {
     #[test]
     fn nothing_is_opened_that_the_configuration_does_not_name() {
         let mut broker = Broker::new(Config::default_run());
-        let asks = [Ask::Line(0), Ask::Pps(0), Ask::Gpsd(0), Ask::Resolve(0)];
+        let asks = [Ask::Line(0), Ask::Pps(0), Ask::Phc(0), Ask::Gpsd(0), Ask::Resolve(0)];
         for ask in asks {
             assert_eq!(broker.answer(ask).unwrap_err(), not_of_this_kind());
         }

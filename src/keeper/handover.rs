@@ -1,7 +1,7 @@
 //! What a server starts with: the first message, from the keeper.
 
 use crate::config::CONFIG_OCTETS_MAX;
-use crate::interface::InterfaceFacts;
+use crate::interface::{InterfaceFacts, NicFacts};
 use maser_sys::handover::Channel;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ pub(super) struct Handover {
     pub interfaces: Vec<InterfaceFacts>,
     /// Interfaces' names, and why the program isn't on them.
     pub refused: Vec<(String, String)>,
+    /// NICs whose stamps are used, or can't be: a descriptor comes along of each that has a clock.
+    pub nics: Vec<NicFacts>,
     /// Another server has answered before.
     pub again: bool,
     /// What the server before has left.

@@ -1,7 +1,7 @@
 //! The interfaces that requests are taken from: the programs are on them for as long as the keeper lives, whatever becomes
 //! of the server, and know at every moment which addresses are this machine's.
 
-use super::records;
+use super::records::{self, Record};
 use crate::config::{Config, PortChoice};
 use crate::interface::settings::Settings;
 use crate::interface::{Change, Interface, InterfaceFacts, Refusal};
@@ -168,7 +168,8 @@ impl Named {
 fn put_off_interrupts(link: &Link) -> Result<(), Box<dyn Error>> {
     let record = Settings::POLLED.record(link)?;
     let file = records::place()?;
-    records::keep(&file, record.clone()).map_err(|error| format!("{}: {error}", file.display()))?;
+    records::keep(&file, Record::Polling(record.clone()))
+        .map_err(|error| format!("{}: {error}", file.display()))?;
     record.apply().inspect_err(|_| {
         // Some of it may be set. What can't be put back now is tried again at the end.
         let _tried = record.restore();

@@ -44,9 +44,14 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
     });
     let hands = Hands::of_keeper(channel);
     let interfaces = interfaces.collect::<Result<_, _>>()?;
+    let nics = handover.nics.into_iter().map(|facts| {
+        let clock = facts.clock.map(|_| next()).transpose()?;
+        Ok::<_, io::Error>((facts, clock))
+    });
+    let nics = nics.collect::<Result<_, _>>()?;
     let legacy = handover.legacy.and_then(|left| inherited(&left));
     let (refused, again) = (handover.refused, handover.again);
-    let handed = Handed { interfaces, refused, hands: hands.clone(), again, legacy };
+    let handed = Handed { interfaces, refused, nics, hands: hands.clone(), again, legacy };
     let server = Server::start(config, handed)?;
     let status_server = status_socket.map(|socket| {
         let view = server.view();

@@ -205,6 +205,7 @@ fn keeper(config: Config) -> (Keeper, Channel) {
         config: None,
         status: None,
         interfaces: Interfaces::default(),
+        nics: super::nics::Nics::default(),
         looked: now(),
         renew_wanted: false,
         renewing: None,

@@ -78,6 +78,8 @@ pub struct Driven {
     pub failed: u64,
     /// Reports that found the channel full.
     pub lost: u64,
+    /// What its device is and how it is read.
+    pub detail: Option<String>,
     server: Option<IpAddr>,
     failing: bool,
     refusal_logged: Option<Ticks>,
@@ -344,6 +346,11 @@ impl Disciplined {
                 let told = is_news.then(|| Told { text: format!("{name}: {text}"), is_warning: true });
                 driven.problem = Some(text);
                 told
+            }
+            Word::Noted(text) => Some(Told { text: format!("{name}: {text}"), is_warning: true }),
+            Word::Detail(text) => {
+                driven.detail = Some(text);
+                None
             }
             Word::Refused(text) => {
                 driven.refused += 1;

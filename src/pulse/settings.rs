@@ -37,9 +37,11 @@ pub fn clock_settings(
 
 fn source_settings(source: &Source) -> SourceSettings {
     let (kind, delay, named_by, stratum) = match &source.kind {
-        SourceKind::Gpsd(_) => (Kind::Sampled, None, 0, 0),
+        SourceKind::Gpsd(_) | SourceKind::Phc { .. } => (Kind::Sampled, None, 0, 0),
         SourceKind::Nmea(line) | SourceKind::Ubx { serial: line, .. } => (Kind::Receiver, line.delay, 0, 0),
-        SourceKind::Pps { label, .. } => (Kind::Pulse, None, bits(label), 0),
+        SourceKind::Pps { label, .. } | SourceKind::PhcPulses { label, .. } => {
+            (Kind::Pulse, None, bits(label), 0)
+        }
         SourceKind::Ntp { .. } => (Kind::Network, None, 0, 0),
         SourceKind::Machine { stratum } => (Kind::Machine, None, 0, stratum.get()),
     };

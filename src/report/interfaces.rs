@@ -46,18 +46,19 @@ const fn frames(zero_copy: bool) -> &'static str {
     if zero_copy { "zero-copy" } else { "copy" }
 }
 
-/// Whose receive stamps the workers use: the program's. The NIC's come with them where it has any, and nobody uses those.
+/// Whose receive stamps the workers use: the program's, or the NIC's where these come with them and can be placed.
 const STAMPS: &str = "hook";
+const NIC_STAMPS: &str = "nic";
 
 impl InterfaceView {
-    /// As of now; `rung` is that of the kernel's own stack.
-    pub(super) fn status(&self, rung: Rung) -> InterfaceStatus {
+    /// As of now; `rung` is that of the kernel's own stack, and `by_nic` whether the NIC's stamps were used lately.
+    pub(super) fn status(&self, rung: Rung, by_nic: bool) -> InterfaceStatus {
         let Self { facts, footing, queues, counts } = self;
         let standing = match footing {
             InterfaceFooting::AfXdp { zero_copy, .. } => InterfaceStatus {
                 rung: PortChoice::AfXdp.word().to_owned(),
                 frames: frames(*zero_copy).to_owned(),
-                stamps: STAMPS.to_owned(),
+                stamps: if by_nic { NIC_STAMPS } else { STAMPS }.to_owned(),
                 ..InterfaceStatus::default()
             },
             InterfaceFooting::Stack { .. } => {
@@ -121,7 +122,7 @@ impl fmt::Display for InterfaceView {
         match footing {
             InterfaceFooting::AfXdp { zero_copy, .. } => write!(
                 f,
-                "{}: af-xdp, {}, {}, stamps of the {STAMPS}, {} queues",
+                "{}: af-xdp, {}, {}, {} queues",
                 facts.name,
                 facts.mode,
                 frames(*zero_copy),

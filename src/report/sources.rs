@@ -107,15 +107,21 @@ fn status(source: &Source, report: &SourceReport, driven: &Driven) -> SourceStat
     SourceStatus {
         name: source.name.clone(),
         kind: source.kind.of_type().word().to_owned(),
-        place: source.kind.to_string(),
+        place: match &driven.detail {
+            Some(detail) => format!("{} ({detail})", source.kind),
+            None => source.kind.to_string(),
+        },
         verdict: verdict(report),
         reach: Some(report.reach),
         stratum: match source.kind {
             SourceKind::Machine { stratum } => Some(stratum.get()),
             SourceKind::Ntp { .. } => report.exchange.map(|exchange| exchange.stratum),
-            SourceKind::Gpsd(_) | SourceKind::Nmea(_) | SourceKind::Ubx { .. } | SourceKind::Pps { .. } => {
-                Some(0)
-            }
+            SourceKind::Gpsd(_)
+            | SourceKind::Nmea(_)
+            | SourceKind::Ubx { .. }
+            | SourceKind::Pps { .. }
+            | SourceKind::Phc { .. }
+            | SourceKind::PhcPulses { .. } => Some(0),
         },
         offset_s: report.offset_s.and_then(sampled),
         jitter_s: sampled(report.jitter_s),

@@ -4,6 +4,7 @@
 
 use super::gpsd::{self, GpsdSettings};
 use super::ntp::{self, NtpSettings};
+use super::phc;
 use super::pps::{self, PpsSettings};
 use super::serial::{self, Protocol, SerialSettings};
 use super::{Report, Teller};
@@ -75,6 +76,12 @@ fn drive(kind: &SourceKind, listen: Vec<IpAddr>, counter: Counter, teller: &mut 
         SourceKind::Pps { device, edge, .. } => {
             let edge = pps::edge(*edge);
             pps::run(&PpsSettings { device: device.clone(), edge }, counter, teller);
+        }
+        SourceKind::Phc { device, timescale } => phc::run_time(device, *timescale, counter, teller),
+        SourceKind::PhcPulses { device, .. } => {
+            if let Some((_, Some(channel))) = phc::place(kind) {
+                phc::run_pulses(device, &channel, counter, teller);
+            }
         }
         SourceKind::Ntp { address, burst, interleaved, poll_min_log2_s, poll_max_log2_s } => {
             let settings = NtpSettings {

@@ -8,6 +8,7 @@ mod attempt;
 pub mod drivers;
 pub mod gpsd;
 pub mod ntp;
+pub mod phc;
 pub mod pps;
 mod realtime;
 pub mod serial;
@@ -38,6 +39,10 @@ pub enum Word {
     Working(String),
     /// The driver can't work, and why, and what to do about it; it goes on trying.
     Failed(String),
+    /// Something happened that the operator should know, and the driver goes on.
+    Noted(String),
+    /// What the device is and how it is read, for the status.
+    Detail(String),
     /// Something was received that is no observation: a bad checksum, a reply to nobody's question.
     Refused(String),
 }

@@ -1,7 +1,7 @@
 //! What the keeper hands to the server it starts.
 
 use crate::hands::Hands;
-use crate::interface::InterfaceFacts;
+use crate::interface::{InterfaceFacts, NicFacts};
 use crate::state::legacy::Legacy;
 use std::os::fd::OwnedFd;
 
@@ -23,6 +23,8 @@ pub struct Handed {
     pub interfaces: Vec<HandedInterface>,
     /// Those named that the program isn't on, and why.
     pub refused: Vec<(String, String)>,
+    /// The NICs that were named for their stamps, and the clocks of those that have one.
+    pub nics: Vec<(NicFacts, Option<OwnedFd>)>,
     /// Who opens what the server may not open itself.
     pub hands: Hands,
     /// Another server has answered before.

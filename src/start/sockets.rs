@@ -15,10 +15,15 @@ const OPEN_PAUSE: Duration = Duration::from_millis(100);
 /// One list of sockets a worker: its share of every listen address, those that smear leap seconds last.
 ///
 /// An address that no interface has is a mistake at the first start. When a server starts `again` its interface may have
-/// gone with it for a while, and what else there is is served meanwhile.
-pub(super) fn open(config: &Config, workers: usize, again: bool) -> Result<Vec<Vec<UdpSocket>>, OpenError> {
+/// gone with it for a while, and what else there is is served meanwhile. With `nic_stamps` they ask for those of NICs.
+pub(super) fn open(
+    config: &Config,
+    workers: usize,
+    nic_stamps: bool,
+    again: bool,
+) -> Result<Vec<Vec<UdpSocket>>, OpenError> {
     let asked = config.server.receive_buffer_octets.get() as usize;
-    let options = SocketOptions { receive_buffer: asked, ..SocketOptions::default() };
+    let options = SocketOptions { receive_buffer: asked, nic_stamps, ..SocketOptions::default() };
     let mut shares: Vec<Vec<UdpSocket>> = (0..workers).map(|_| Vec::new()).collect();
     let smearing = config.smear.iter().flat_map(|smear| &smear.listen);
     for &address in config.server.listen.iter().chain(smearing) {

@@ -8,7 +8,7 @@ use crate::port::Port;
 use crate::port::ladder::Rung;
 use crate::report::WorkerView;
 use crate::splits::{SplitWatch, Splits};
-use crate::worker::{Smearing, Worker};
+use crate::worker::{Smearing, Worker, WorkerNic};
 use core_affinity::CoreId;
 use maser_sys::counter::Counter;
 use maser_sys::mmsg::MmsgPort;
@@ -29,6 +29,7 @@ pub(super) struct Common {
     pub(super) counter: Counter,
     pub(super) snapshots: Reader,
     pub(super) smearing: Option<Smearing>,
+    pub(super) nics: Vec<WorkerNic>,
     pub(super) batch: usize,
     pub(super) interleaved_clients: usize,
     pub(super) transmit_correction: bool,
@@ -187,15 +188,23 @@ impl Life<'_> {
     /// Says that it is ready, or why it isn't, and answers from when it is let go until it is stopped. The word is said
     /// once and the channel closed with it, so that the one who waits learns of a worker that went without a word.
     fn serve(self, port: Result<impl Port, ServeError>, splits: Option<SplitWatch>) -> io::Result<()> {
-        let Common { counter, snapshots, smearing, batch, interleaved_clients, transmit_correction, stop } =
-            self.common;
+        let Common {
+            counter,
+            snapshots,
+            smearing,
+            nics,
+            batch,
+            interleaved_clients,
+            transmit_correction,
+            stop,
+        } = self.common;
         let Starter { worker, ready, go } = self.starter;
         // All memory of the packet path is there before the word is said.
         let (pinned, serving) = match port {
             Ok(port) => {
                 let serving = Worker::new(port, snapshots, counter, self.counts, batch);
                 let key = RandomState::new().hash_one(0_u8);
-                let serving = serving.smearing(smearing).noticing_splits(splits);
+                let serving = serving.smearing(smearing).noticing_splits(splits).believing(nics);
                 let serving = serving.interleaving(interleaved_clients, key).correcting(transmit_correction);
                 (Ok(self.pinned), Some(serving))
             }

@@ -6,6 +6,7 @@
 
 mod client;
 mod interfaces;
+mod nics;
 mod place;
 mod residence;
 mod screen;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use client::{ClientError, fetch, find};
 pub use interfaces::{InterfaceStatus, QueueStatus};
+pub use nics::{NicStatus, StampStatus};
 pub use place::{NoPlace, Surroundings};
 pub use residence::Residence;
 pub use screen::{Page, Screen, render, watch};
@@ -73,6 +75,8 @@ pub struct Status {
     pub ports: Vec<PortStatus>,
     /// The interfaces whose requests are taken from the driver, in the order of the configuration.
     pub interfaces: Vec<InterfaceStatus>,
+    /// The NICs whose own stamps are used, or were to be.
+    pub nics: Vec<NicStatus>,
     /// Who answers them.
     pub workers: Vec<WorkerStatus>,
 }

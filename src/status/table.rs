@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::interfaces::{interface_lines, verdict_lines};
+use super::nics::nic_lines;
 use super::tracking::steering_text;
 use super::units::{count, float, nanoseconds, printable, seconds, signed_seconds, uptime};
 use super::{Counters, LeapStatus, Residence, SourceStatus, State, Status, TransmitStatus};
@@ -113,6 +114,10 @@ pub fn table(status: &Status, all: bool) -> String {
         text.push_str(&interface_lines(status));
         text.push('\n');
         text.push_str(&verdict_lines(status, all));
+    }
+    if !status.nics.is_empty() {
+        text.push('\n');
+        text.push_str(&nic_lines(status));
     }
     text.push('\n');
     text.push_str(&counter_lines(status, all));

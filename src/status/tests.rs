@@ -33,6 +33,7 @@ pub(crate) fn plausible() -> Status {
             },
         ],
         interfaces: interfaces(),
+        nics: Vec::new(),
         workers: vec![
             WorkerStatus {
                 port: "af-xdp".to_owned(),

@@ -4,6 +4,7 @@
 //! [`SAMPLED_EVERY`], for transmit timestamps to come. Departures are heard once a batch, and by a worker that waits.
 
 use super::Clocks;
+use super::nics::Nics;
 use crate::count::{Counts, Event};
 use crate::port::Port;
 use maser_core::reply::interleaved::{Client, Set, sets_for};
@@ -200,7 +201,7 @@ impl Departures {
         &mut self,
         port: &mut P,
         clocks: &C,
-        stamps: &mut StampConverter,
+        (stamps, nics): (&mut StampConverter, &mut Nics),
         counts: &Counts,
     ) -> io::Result<()> {
         if self.outstanding.is_empty() {
@@ -225,10 +226,11 @@ impl Departures {
         let reading = clocks.reading();
         counts.events(Event::ReadingTorn, u64::from(reading.is_torn()));
         counts.events(Event::RealtimeStep, u64::from(stamps.begin_batch(reading)));
+        nics.refresh();
         counts.events(Event::DepartureTold, self.told.len() as u64);
         for index in 0..self.told.len() {
             let departed = self.told[index];
-            if self.learn(&departed, &reading, stamps).is_none() {
+            if self.learn(&departed, &reading, (stamps, nics), counts).is_none() {
                 counts.event(Event::DepartureImplausible);
             }
         }
@@ -238,10 +240,20 @@ impl Departures {
     }
 
     /// Uses what was told; none if it can't be so.
-    fn learn(&mut self, departed: &Departed, reading: &ClockReading, stamps: &StampConverter) -> Option<()> {
+    fn learn(
+        &mut self,
+        departed: &Departed,
+        reading: &ClockReading,
+        (stamps, nics): (&StampConverter, &mut Nics),
+        counts: &Counts,
+    ) -> Option<()> {
         let (Asked { receive, client, sampled }, written) = self.outstanding.told(departed.name)?;
         // A torn reading may be off by more than what is looked for.
-        let age = stamps.age(departed.stamp).ok().filter(|_| !reading.is_torn())?;
+        if reading.is_torn() {
+            return None;
+        }
+        let age = stamps.age(departed.stamp).ok();
+        let age = nics.sent(departed, (reading.ticks, self.rate), age, counts).or(age)?;
         let since = self.rate.span_of(reading.ticks.since(written.at));
         let Left { at, late } = written.left(since, age)?;
         if let Some((client, returned)) = client {

@@ -152,7 +152,7 @@ impl Xsk {
             zero_copy,
             why_copied: None,
             busy_poll: busy_poll.is_some(),
-            departures: Departures::new(count),
+            departures: Departures::new(interface, count),
             takes_requests,
             stalled: false,
         };
@@ -184,6 +184,11 @@ impl Xsk {
     /// When the process has no descriptor left.
     pub fn statistics(&self) -> io::Result<XskStatistics> {
         self.socket.statistics()
+    }
+
+    /// The interface's index.
+    const fn interface(&self) -> u32 {
+        self.departures.interface()
     }
 
     /// That the interface wasn't removed.

@@ -68,9 +68,23 @@ pub struct Arrival {
     /// When the kernel took it from the driver, in `CLOCK_REALTIME`, or when the driver handed it over, in
     /// `CLOCK_MONOTONIC`. The first packets after the first socket with stamps was opened may come without.
     pub stamp: Option<Stamp>,
-    /// When the NIC saw it, in nanoseconds of the NIC's own clock, where it was told to stamp
+    /// The interface that it came by, by its index: the NIC, or a device over it (VLAN, bond). 0 where nobody said.
+    pub interface: u32,
+    /// When the NIC saw it begin, where the NIC was told to stamp and somebody wants to know
     /// ([`SocketOptions::nic_stamps`](crate::udp_socket::SocketOptions::nic_stamps)).
-    pub nic_stamp_ns: Option<i64>,
+    pub nic_stamp: Option<NicStamp>,
+}
+
+/// A NIC's own stamp of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NicStamp {
+    /// Nanoseconds of the NIC's own clock.
+    pub nanos: i64,
+    /// The NIC's interface by its index; 0 where nobody said.
+    pub interface: u32,
+    /// The frame that came, in octets from its Ethernet header on, without its check sequence and without a tag that the
+    /// NIC took off; 0 if it isn't known, or left.
+    pub frame_octets: u32,
 }
 
 /// How long a receive may wait for the first datagram.
@@ -120,8 +134,10 @@ pub struct Departed {
     /// When the kernel handed it to the driver, in `CLOCK_REALTIME`; over AF_XDP in copy mode an estimate of that, in
     /// `CLOCK_MONOTONIC`.
     pub stamp: Option<Stamp>,
-    /// When the NIC sent it, in nanoseconds of the NIC's own clock: then there is no other stamp.
-    pub nic_stamp_ns: Option<i64>,
+    /// The interface that it left by, by its index; 0 where nobody said.
+    pub interface: u32,
+    /// When the NIC sent it. Over AF_XDP there is no other stamp then.
+    pub nic_stamp: Option<NicStamp>,
 }
 
 /// What became of replies.
@@ -258,7 +274,8 @@ impl Slot {
             }),
             whole,
             stamp: control.stamp,
-            nic_stamp_ns: control.nic_stamp_ns,
+            interface: control.interface,
+            nic_stamp: control.nic_stamp(),
         };
         let length = if whole { filled.payload } else { 0 };
         (arrival, &mut self.payload[..length])

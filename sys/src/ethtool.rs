@@ -21,6 +21,7 @@ const STRING_SET_INFO: u32 = 0x37;
 const INDIRECTION: u32 = 0x38;
 const FEATURES: u32 = 0x3a;
 const CHANNELS: u32 = 0x3c;
+const LINK_SETTINGS: u32 = 0x4c;
 
 /// `ETH_SS_FEATURES`: the set of features' names, and the octets that each takes.
 const FEATURE_NAMES: u32 = 4;
@@ -37,6 +38,15 @@ const DRIVER_WORDS: usize = 49;
 const RING_WORDS: usize = 9;
 const FLOW_WORDS: usize = 48;
 const CHANNEL_WORDS: usize = 9;
+
+/// `struct ethtool_link_settings` without its masks, and these at their longest: three of at most 127 words.
+const LINK_WORDS: usize = 12;
+const LINK_MASK_WORDS: usize = 3 * 127;
+/// Of it: the speed's word, and the word that ends with how long each mask is.
+const LINK_SPEED: usize = 1;
+const LINK_MASKS: usize = 3;
+/// `SPEED_UNKNOWN`.
+const SPEED_UNKNOWN: u32 = u32::MAX;
 
 /// An interface to ask.
 #[derive(Debug)]
@@ -188,6 +198,27 @@ impl Ethtool {
         Ok(offered.then(|| Channels { rx: words[5], tx: words[6], combined: words[8] }))
     }
 
+    /// The link's speed in megabits a second; none while it is down, or if the driver doesn't say.
+    ///
+    /// # Errors
+    /// No such interface.
+    pub fn link_speed(&self) -> io::Result<Option<u32>> {
+        let mut words = [0; LINK_WORDS + LINK_MASK_WORDS];
+        words[0] = LINK_SETTINGS;
+        // The first answer says how long the masks are, as a negative number, and nothing else.
+        if !self.ask(&mut words)? {
+            return Ok(None);
+        }
+        let [.., masks] = words[LINK_MASKS].to_ne_bytes();
+        let mut words = [0; LINK_WORDS + LINK_MASK_WORDS];
+        words[0] = LINK_SETTINGS;
+        words[LINK_MASKS] = u32::from_ne_bytes([0, 0, 0, masks.wrapping_neg()]);
+        if !self.ask(&mut words)? {
+            return Ok(None);
+        }
+        Ok(Some(words[LINK_SPEED]).filter(|&speed| speed != 0 && speed != SPEED_UNKNOWN))
+    }
+
     /// The size of a receive ring.
     ///
     /// # Errors
@@ -234,19 +265,27 @@ impl Ethtool {
 
     /// Fills in the answer; false if the driver doesn't offer it. `words` begins with the command, and must have at
     /// least the length of its structure, with the arrays as long as it says itself.
-    fn ask(&self, words: &mut [u32]) -> io::Result<bool> {
+    pub(crate) fn ask(&self, words: &mut [u32]) -> io::Result<bool> {
+        match self.request(SIOCETHTOOL, words) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends a request whose data is `words`, which are as long as its structure.
+    pub(crate) fn request(&self, number: libc::Ioctl, words: &mut [u32]) -> io::Result<()> {
         // SAFETY: zeros are a value of a request's fields.
         let mut request: ifreq = unsafe { std::mem::zeroed() };
         request.ifr_name = self.name;
         request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
         // SAFETY: the request is whole, and its pointer leads to `words`, which nobody else uses meanwhile and which is
         // as long as the command's structure; the names' array alone isn't bounded by the request, and it has room for
-        // four times the features that the kernel's 64-bit mask has, the count having been looked at.
-        if unsafe { libc::ioctl(self.socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) } == 0 {
-            return Ok(true);
+        // four times the features that the kernel's 64-bit mask has, the count having been looked at, as is the masks'.
+        if unsafe { libc::ioctl(self.socket.as_raw_fd(), number, &raw mut request) } == 0 {
+            return Ok(());
         }
-        let error = io::Error::last_os_error();
-        if error.raw_os_error() == Some(libc::EOPNOTSUPP) { Ok(false) } else { Err(error) }
+        Err(io::Error::last_os_error())
     }
 }
 
@@ -271,6 +310,7 @@ mod tests {
         assert_eq!(loopback.udp_hash(UdpFlow::V4).unwrap(), None);
         assert_eq!(loopback.indirection_size().unwrap(), None);
         assert_eq!(loopback.rx_ring().unwrap(), None);
+        assert_eq!(loopback.link_speed().unwrap(), None);
     }
 
     #[test]

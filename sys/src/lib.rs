@@ -14,6 +14,7 @@
 //! | [`steering`] | the kernel's clock, written |
 //! | [`clock_watch`] | a timer that notices steps of `CLOCK_REALTIME` |
 //! | [`pps`] | pulses that the kernel stamps (RFC 2783) |
+//! | [`phc`] | a NIC's own clock: readings beside the counter, stamps of its pins |
 //! | [`serial`] | ttys and ptys, raw |
 //! | [`ntp_shm`] | the shared memory segments of gpsd and ntpd |
 //! | [`handover`] | messages with descriptors between two processes |
@@ -30,9 +31,11 @@
 //! | [`packet_socket`] | whole frames past the queueing discipline, replies from a shared ring, the way to a target |
 //! | [`netlink`] | links and addresses, and word of their changes (rtnetlink) |
 //! | [`ethtool`] | what an interface is and how it is set |
+//! | [`hwtstamp`] | what an interface stamps with its own clock |
 //! | [`live_frames`] | BPF programs that send by a schedule and count replies in the driver |
 //! | [`xdp_program`] | the BPF program that steers requests to AF_XDP sockets |
 //! | [`snapshot_cell`] | none: the two-copy latch |
+//! | [`phc_cell`] | none: the same latch, for a NIC's clock |
 //! | [`alloc_count`] | none: an allocator that counts, for tests |
 
 pub mod adjtimex;
@@ -46,6 +49,7 @@ pub mod counter;
 pub mod datagram;
 pub mod ethtool;
 pub mod handover;
+pub mod hwtstamp;
 pub mod kernel_clock;
 pub mod live_frames;
 pub mod mmsg;
@@ -53,6 +57,8 @@ pub mod netlink;
 pub mod ntp_shm;
 pub mod outbox;
 pub mod packet_socket;
+pub mod phc;
+pub mod phc_cell;
 pub mod pps;
 pub mod privileges;
 pub mod random;

@@ -51,7 +51,7 @@ impl MmsgPort {
             sockets.iter().map(|socket| pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 });
         Ok(Self {
             polls: polls.collect(),
-            departures: Departures::new(sockets.len()),
+            departures: Departures::new(sockets.len(), sockets.iter().any(UdpSocket::has_nic_stamps)),
             sockets: sockets.into(),
             current: 0,
             requests: Requests::new(batch),
@@ -267,8 +267,8 @@ impl MmsgPort {
     /// is not told any more. Without any to come there is no system call.
     ///
     /// A reply is known by octets 32 to 40 of its payload, its receive timestamp: if these aren't the name that was given,
-    /// or if two have the same, it is never told. The NIC's own stamp takes the place of the kernel's on sockets that
-    /// [report it](crate::udp_socket::SocketOptions::nic_stamps), for packets that the NIC stamps.
+    /// or if two have the same, it is never told. The NIC's own stamp is told with the kernel's on sockets that
+    /// [report it](crate::udp_socket::SocketOptions::nic_stamps), for packets that the NIC stamps within some milliseconds.
     ///
     /// # Errors
     /// Only what going on can't mend. Where a filter refuses the call, nothing is asked for any more.

@@ -16,7 +16,7 @@ use seccompiler::{
     apply_filter_all_threads,
 };
 
-use crate::{ntp_shm, pps};
+use crate::{ntp_shm, phc, pps};
 
 /// What a server needs beyond what every one does.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -171,7 +171,7 @@ fn rules(needs: &Needs) -> Built<Rules> {
     rules.insert(libc::SYS_prctl, vec![when([(0, Eq, number(libc::PR_SET_NAME).into())])?]);
     let this_process = number(nix::unistd::getpid().as_raw()).into();
     rules.insert(libc::SYS_tgkill, vec![when([(0, Eq, this_process)])?]);
-    let requests = TERMINAL_REQUESTS.into_iter().chain(pps::REQUESTS);
+    let requests = TERMINAL_REQUESTS.into_iter().chain(pps::REQUESTS).chain(phc::REQUESTS);
     let requests = requests.map(|request| when([(1, Eq, u64::from(request_number(request)))]));
     rules.insert(libc::SYS_ioctl, requests.collect::<Built<_>>()?);
     let commands = DESCRIPTOR_COMMANDS.into_iter().map(|command| when([(1, Eq, number(command).into())]));

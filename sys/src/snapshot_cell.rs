@@ -6,7 +6,7 @@
 //! copy. A reader that is lapped retries a bounded number of times and then says so; the caller answers as
 //! unsynchronised ([`Snapshot::UNKNOWN`]) and counts it. This module must not judge what it carries.
 
-mod latch;
+pub(crate) mod latch;
 #[cfg(all(test, loom))]
 mod model;
 

@@ -23,6 +23,11 @@ use nix::sys::socket::{
 pub use error::OpenError;
 pub use steering::Steering;
 
+/// With the NIC's stamps come: whose they are and the frame's length; the interface that a stamped packet left by; the kernel's
+/// own transmit stamp besides the NIC's (Linux, `Documentation/networking/timestamping.rst`, 1.3.4).
+const NIC_STAMP_OPTIONS: libc::c_uint =
+    libc::SOF_TIMESTAMPING_OPT_PKTINFO | libc::SOF_TIMESTAMPING_OPT_CMSG | libc::SOF_TIMESTAMPING_OPT_TX_SWHW;
+
 /// The most sockets that a group may have; Linux starts a group with room for 128 and doubles it.
 pub const GROUP_SIZE_MAX: usize = 1024;
 
@@ -34,7 +39,7 @@ pub struct SocketOptions {
     pub receive_buffer: usize,
     /// Octets of send buffer to ask for.
     pub send_buffer: usize,
-    /// Report the NIC's receive stamps too; the NIC must be told to stamp by other means (`SIOCSHWTSTAMP`).
+    /// Report the NICs' stamps too; these must be told to stamp by other means ([`hwtstamp`](crate::hwtstamp)).
     pub nic_stamps: bool,
     /// Bind to an address that no interface has, too: what is sent to it is received once one has.
     pub anywhere: bool,
@@ -122,7 +127,8 @@ impl UdpSocket {
             TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE;
         if options.nic_stamps {
             stamps |= TimestampingFlag::SOF_TIMESTAMPING_RX_HARDWARE
-                | TimestampingFlag::SOF_TIMESTAMPING_RAW_HARDWARE;
+                | TimestampingFlag::SOF_TIMESTAMPING_RAW_HARDWARE
+                | TimestampingFlag::from_bits_retain(NIC_STAMP_OPTIONS);
         }
         set(&fd, sockopt::Timestamping, &stamps, "SO_TIMESTAMPING")?;
         let receive_buffer = buffers(&fd, options)?;

@@ -86,7 +86,9 @@ impl UringPort {
             return Err(UringError::Size);
         }
         let buffers = (batch * BUFFERS_PER_DATAGRAM).next_power_of_two();
-        let books = Books::new(u16::try_from(buffers).map_err(|_| UringError::Size)?, sockets.len());
+        let nic_stamps = sockets.iter().any(UdpSocket::has_nic_stamps);
+        let numbered = u16::try_from(buffers).map_err(|_| UringError::Size)?;
+        let books = Books::new(numbered, sockets.len(), nic_stamps);
         let ring = open_ring(&sockets, buffers, books.memory.ring_address())?;
         let mut port = Self {
             ring: ManuallyDrop::new(ring),

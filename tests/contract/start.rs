@@ -40,6 +40,7 @@ fn start(port: PortChoice, listen: SocketAddr, interface: &Interface) -> Result<
         Handed {
             interfaces: vec![handed],
             refused: Vec::new(),
+            nics: Vec::new(),
             hands: Hands::own(),
             again: false,
             legacy: None,

@@ -111,7 +111,8 @@ impl Port for End {
             carried: Carried::Datagram(Peer { source: *source, destination, unicast: true }),
             whole: true,
             stamp: realtime(*stamp_ns),
-            nic_stamp_ns: None,
+            interface: 0,
+            nic_stamp: None,
         };
         (arrival, bytes)
     }
@@ -136,7 +137,12 @@ impl Port for End {
                 if let Some(name) = reply.departure {
                     assert_eq!(name.to_be_bytes(), bytes[32..40], "a name is the receive timestamp");
                     state.left_ns.insert(name, now_ns);
-                    state.to_tell.push(Departed { name, stamp: realtime(now_ns), nic_stamp_ns: None });
+                    state.to_tell.push(Departed {
+                        name,
+                        stamp: realtime(now_ns),
+                        interface: 0,
+                        nic_stamp: None,
+                    });
                 }
                 state.sent.push((*to, bytes));
             }

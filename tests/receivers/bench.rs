@@ -34,7 +34,11 @@ impl Told {
     pub(crate) fn observation(&self) -> Observation {
         match self.next(PATIENCE).expect("an observation") {
             Word::Observed(observation) => observation,
-            other @ (Word::Working(_) | Word::Failed(_) | Word::Refused(_)) => {
+            other @ (Word::Working(_)
+            | Word::Failed(_)
+            | Word::Refused(_)
+            | Word::Noted(_)
+            | Word::Detail(_)) => {
                 panic!("not an observation: {other:?}")
             }
         }

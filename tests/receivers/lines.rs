@@ -43,6 +43,7 @@ fn sentence_of(told: &Told) -> Sentence {
         other @ (Observation::Pulse(_)
         | Observation::Sawtooth(_)
         | Observation::Time(_)
+        | Observation::Tai(_)
         | Observation::Exchange(_)) => {
             panic!("not a sentence: {other:?}")
         }

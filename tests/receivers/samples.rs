@@ -41,6 +41,7 @@ fn sample_of(told: &Told) -> TimeSample {
         other @ (Observation::Pulse(_)
         | Observation::Sawtooth(_)
         | Observation::Sentence(_)
+        | Observation::Tai(_)
         | Observation::Exchange(_)) => {
             panic!("not a sample: {other:?}")
         }
@@ -53,6 +54,7 @@ fn pulse_of(told: &Told) -> Pulse {
         other @ (Observation::Time(_)
         | Observation::Sawtooth(_)
         | Observation::Sentence(_)
+        | Observation::Tai(_)
         | Observation::Exchange(_)) => {
             panic!("not a pulse: {other:?}")
         }

@@ -12,7 +12,7 @@ use maser::port::Port;
 use maser::worker::Clocks;
 use maser_core::time::{ClockReading, Span, Stamp, StampClock, Ticks};
 use maser_core::wire::Peer;
-use maser_sys::datagram::{Arrival, Carried, Outgoing, Sent, Wait};
+use maser_sys::datagram::{Arrival, Carried, NicStamp, Outgoing, Sent, Wait};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
@@ -78,6 +78,9 @@ impl Clocks for Machine {
     }
 }
 
+/// The interface that what comes in by the port in memory came by.
+pub(crate) const INTERFACE: u32 = 3;
+
 /// A port in memory: what a test pushed comes in, what the worker sends is kept.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MemoryPort(Rc<RefCell<Wires>>);
@@ -99,6 +102,7 @@ pub(crate) struct WorkerEnd {
 struct Coming {
     bytes: Vec<u8>,
     stamp: Option<Stamp>,
+    nic_stamp: Option<NicStamp>,
     socket: u16,
 }
 
@@ -113,7 +117,15 @@ impl MemoryPort {
     /// The same by a socket of the port.
     pub(crate) fn arrive_by(&self, socket: u16, request: &[u8], realtime_ns: i64) {
         let stamp = Some(Stamp { clock: StampClock::Realtime, nanos: realtime_ns });
-        self.0.borrow_mut().coming.push_back(Coming { bytes: request.to_vec(), stamp, socket });
+        self.push(Coming { bytes: request.to_vec(), stamp, nic_stamp: None, socket });
+    }
+    /// The same, which a NIC stamped, too.
+    pub(crate) fn arrive_stamped(&self, request: &[u8], realtime_ns: i64, nic_stamp: Option<NicStamp>) {
+        let stamp = Some(Stamp { clock: StampClock::Realtime, nanos: realtime_ns });
+        self.push(Coming { bytes: request.to_vec(), stamp, nic_stamp, socket: 0 });
+    }
+    fn push(&self, coming: Coming) {
+        self.0.borrow_mut().coming.push_back(coming);
     }
     pub(crate) fn take_sent(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.0.borrow_mut().sent)
@@ -131,7 +143,7 @@ impl Port for WorkerEnd {
         0
     }
     fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]) {
-        let Coming { bytes, stamp, socket } = &mut self.batch[index];
+        let Coming { bytes, stamp, nic_stamp, socket } = &mut self.batch[index];
         let arrival = Arrival {
             socket: *socket,
             carried: Carried::Datagram(Peer {
@@ -141,7 +153,8 @@ impl Port for WorkerEnd {
             }),
             whole: true,
             stamp: *stamp,
-            nic_stamp_ns: None,
+            interface: INTERFACE,
+            nic_stamp: *nic_stamp,
         };
         (arrival, bytes)
     }

@@ -87,7 +87,7 @@ fn what_wasnt_asked_is_refused_and_the_answer_believed() {
         match word {
             Word::Refused(_) => refused += 1,
             Word::Working(text) => assert!(text.contains("stratum 2"), "{text}"),
-            Word::Observed(_) | Word::Failed(_) => panic!("{word:?}"),
+            Word::Observed(_) | Word::Failed(_) | Word::Noted(_) | Word::Detail(_) => panic!("{word:?}"),
         }
     }
     assert_eq!(refused, 3, "{others:?}");

@@ -27,11 +27,11 @@ fn only_entry(directory: &str) -> PathBuf {
 }
 
 /// A clock of a character device: `FD_TO_CLOCKID` of clock_gettime(2).
-fn clock_of(file: &File) -> ClockId {
+pub(crate) fn clock_of(file: &File) -> ClockId {
     ClockId::from_raw((!file.as_raw_fd() << 3) | 3)
 }
 
-fn nanos(clock: ClockId) -> i64 {
+pub(crate) fn nanos(clock: ClockId) -> i64 {
     clock_gettime(clock).unwrap().num_nanoseconds()
 }
 

@@ -13,10 +13,10 @@ use crate::maser::{Client, READY_LIMIT, Server, Setting, within};
 use crate::peers::host::ip;
 use crate::{is_new, is_vm_or_skip, measured, stop};
 
-const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// The client's end is in a namespace of its own, or the kernel would never use the wire.
-const CLIENT_HOST: &str = "maser-vm-client";
+pub(crate) const CLIENT_HOST: &str = "maser-vm-client";
 const REQUESTS: u64 = 300;
 
 /// The interface of a driver.
@@ -33,19 +33,23 @@ fn is_of(interface: &Path, driver: &str) -> bool {
 }
 
 /// The wire, with its two ends on two hosts. Dropping it puts them back on one.
-struct Wire {
-    server: String,
-    client: String,
+pub(crate) struct Wire {
+    pub(crate) server: String,
+    pub(crate) client: String,
 }
 
 impl Wire {
-    fn new(server_driver: &str, client_driver: &str) -> Self {
+    pub(crate) fn new(server_driver: &str, client_driver: &str) -> Self {
         let found = |driver| {
             let interface = within(READY_LIMIT, || interface_of(driver));
             interface.unwrap_or_else(|| panic!("no interface of {driver}"))
         };
-        let wire = Self { server: found(server_driver), client: found(client_driver) };
-        let Self { server, client } = &wire;
+        Self::between(&found(server_driver), &found(client_driver))
+    }
+
+    /// The same of two interfaces by their names.
+    pub(crate) fn between(server: &str, client: &str) -> Self {
+        let wire = Self { server: server.to_owned(), client: client.to_owned() };
         let set_up = [
             format!("netns add {CLIENT_HOST}"),
             format!("link set {client} netns {CLIENT_HOST}"),
@@ -61,16 +65,23 @@ impl Wire {
     }
 
     fn client(&self) -> Client {
-        let host = File::open(format!("/run/netns/{CLIENT_HOST}")).unwrap();
-        let client = thread::spawn(move || {
-            setns(host, CloneFlags::CLONE_NEWNET).unwrap();
+        at_the_client(|| {
             // The address is there once the link is.
             within(READY_LIMIT, || std::net::UdpSocket::bind((CLIENT, 0)).ok())
                 .expect("the address is there");
             Client::at(CLIENT)
-        });
-        client.join().unwrap()
+        })
     }
+}
+
+/// Does something on the client's host.
+pub(crate) fn at_the_client<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
+    let host = File::open(format!("/run/netns/{CLIENT_HOST}")).unwrap();
+    let there = thread::spawn(move || {
+        setns(host, CloneFlags::CLONE_NEWNET).unwrap();
+        what()
+    });
+    there.join().unwrap()
 }
 
 impl Drop for Wire {

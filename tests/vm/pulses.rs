@@ -135,6 +135,7 @@ fn pulse_of(told: &Told) -> maser_core::discipline::Pulse {
     match told.observation() {
         Observation::Pulse(pulse) => pulse,
         other @ (Observation::Time(_)
+        | Observation::Tai(_)
         | Observation::Sawtooth(_)
         | Observation::Sentence(_)
         | Observation::Exchange(_)) => {

@@ -24,7 +24,9 @@ pub use label::{
     RATE_ERROR_UNKNOWN_PPB, Witness,
 };
 pub use leap_keeper::{LeapAuthority, LeapKeeper};
-pub use observation::{Exchange, LeapClaim, Observation, Pulse, SOURCES_MAX, Sawtooth, Sentence, TimeSample};
+pub use observation::{
+    Exchange, LeapClaim, Observation, Pulse, SOURCES_MAX, Sawtooth, Sentence, TaiSample, TimeSample,
+};
 pub use select::{Candidate, Combined, Kind, Nobody, Rules, Selection, Unusable, Verdict, select};
 pub use shown::{KeptSpan, Shown};
 pub use state::{Facts, State};

@@ -4,7 +4,7 @@
 //! source does: a pulse doesn't say which second it began, a sentence doesn't say precisely when. What follows is
 //! decided by labelling, selection and the clock.
 
-use crate::time::{Instant, Span, Ticks, Utc};
+use crate::time::{Instant, Span, Tai, Ticks, Utc};
 
 /// The most sources a server may have.
 pub const SOURCES_MAX: usize = 16;
@@ -71,6 +71,17 @@ pub struct TimeSample {
     pub leap: LeapClaim,
 }
 
+/// A complete sample of a clock that keeps TAI, and knows nothing of leap seconds (a NIC's own, kept by PTP).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TaiSample {
+    /// The counter at the moment of the sample.
+    pub at: Ticks,
+    /// TAI at that moment by the source.
+    pub tai: Instant<Tai>,
+    /// How far that can be off, beyond the samples' own noise.
+    pub error: Span,
+}
+
 /// What an exchange with an upstream server brought, after the clock filter (RFC 5905 §10).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Exchange {
@@ -105,6 +116,8 @@ pub enum Observation {
     Sawtooth(Sawtooth),
     /// It was that time.
     Time(TimeSample),
+    /// It was that time of TAI.
+    Tai(TaiSample),
     /// A server was asked.
     Exchange(Exchange),
 }
@@ -118,6 +131,7 @@ impl Observation {
             Self::Sentence(sentence) => sentence.at,
             Self::Sawtooth(sawtooth) => sawtooth.at,
             Self::Time(sample) => sample.at,
+            Self::Tai(sample) => sample.at,
             Self::Exchange(exchange) => exchange.at,
         }
     }

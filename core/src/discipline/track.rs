@@ -11,7 +11,7 @@ pub enum SourceKind {
     Pulse,
     /// Names of seconds, imprecisely: NMEA, UBX.
     Receiver,
-    /// Complete samples of a reference clock: gpsd.
+    /// Complete samples of a reference clock: gpsd, a NIC's clock.
     Sampled,
     /// An upstream server.
     Network,

@@ -6,6 +6,7 @@ mod kernel_error;
 mod leap_file;
 mod machine;
 mod nmea;
+mod phc;
 mod receiver;
 mod stream;
 mod ubx;
@@ -21,6 +22,7 @@ pub use machine::{
     LOCAL_REFERENCE_ID, MachineClock, MachineReading, MachineSettings, MachineUpdate, PendingLeap, Standing,
 };
 pub use nmea::{Nmea, NmeaFault, NmeaField, NmeaMessage, NmeaReceiver, nmea_checksum};
+pub use phc::{PhcEvent, PhcFitter, PhcReading};
 pub use receiver::{Fix, ReceiverStatus};
 pub use stream::{ReceiverFault, ReceiverMessage, ReceiverStream};
 pub use ubx::{

@@ -10,6 +10,8 @@
 //! | [`NtpTimestamp`] | 64 bits on the wire; wraps every 136 years, has no order | 2⁻³² s |
 //! | [`NtpShort`] | root delay and dispersion on the wire | 2⁻¹⁶ s |
 //! | [`Line`] | reference time as a function of the counter | [`Rate`]: 2⁻⁸⁸ s a tick |
+//! | [`PhcLine`] | a NIC's own clock and the counter | 1 ns, 1 tick |
+//! | [`NicClock`] | that, for a worker: which of the NIC's stamps can be true | |
 //! | [`Stamp`] | a kernel's or NIC's stamp, and which clock it is in | 1 ns |
 //!
 //! A leap second is an entry of the [`LeapTable`]; the rest of the program never counts one.
@@ -17,14 +19,18 @@
 mod instant;
 mod leap;
 mod line;
+mod nic_clock;
 mod ntp;
+mod phc_line;
 mod smear;
 mod stamp;
 
 pub use instant::{Instant, Scale, Span, Tai, Utc};
 pub use leap::{Leap, LeapFault, LeapIndicator, LeapTable, LeapWindow, TaiOf, is_last_of_month};
 pub use line::{Line, Rate, Ticks};
+pub use nic_clock::{APART_MAX, NicClock, NicFault};
 pub use ntp::{NtpShort, NtpTimestamp, UNIX_TO_NTP_S};
+pub use phc_line::{PHC_LINE_WORDS, PhcLine};
 pub use smear::{Smear, Smeared};
 pub use stamp::{ClockReading, Stamp, StampClock, StampConverter, StampFault};
 

@@ -1,23 +1,25 @@
 //! The keys of a `[[source]]` section: those of every type, then type by type.
 
 use super::{Absent, Key};
-use crate::config::source::SourceType::{self, Gpsd, Machine, Nmea, Ntp, Pps, Ubx};
+use crate::config::source::SourceType::{self, Gpsd, Machine, Nmea, Ntp, Phc, Pps, Ubx};
 
 const SECTION: &str = "source";
-const CLOCKS: &[SourceType] = &[Gpsd, Nmea, Ubx, Pps];
+const CLOCKS: &[SourceType] = &[Gpsd, Nmea, Ubx, Pps, Phc];
 /// The machine's clock is served as it is.
-const CORRECTED: &[SourceType] = &[Gpsd, Nmea, Ubx, Pps, Ntp];
+const CORRECTED: &[SourceType] = &[Gpsd, Nmea, Ubx, Pps, Phc, Ntp];
 const SERIAL: &[SourceType] = &[Nmea, Ubx];
+const PULSES: &[SourceType] = &[Pps, Phc];
 
 pub(in crate::config) const TYPE: Key = Key {
     section: SECTION,
     types: &[],
     name: "type",
-    expected: "\"gpsd\", \"nmea\", \"ubx\", \"pps\", \"ntp\" or \"machine\"",
+    expected: "\"gpsd\", \"nmea\", \"ubx\", \"pps\", \"phc\", \"ntp\" or \"machine\"",
     absent: Absent::Required,
     meaning: "Where the time comes from. \"gpsd\": samples that gpsd hands over. \"nmea\" and \"ubx\": a receiver on a \
               serial line that speaks NMEA 0183, or UBX as u-blox receivers do. \"pps\": pulses that the kernel stamps; \
-              they say when a second begins and never which, so another source has to. \"ntp\": an upstream server, \
+              they say when a second begins and never which, so another source has to. \"phc\": a NIC's own clock, either the \
+              time that it keeps (by PTP or a receiver on the card) or, with `channel`, pulses that it stamps. \"ntp\": an upstream server, \
               as cross-check, as label for pulses, as fallback. \"machine\": this machine's own clock, which another \
               daemon (chronyd, ntpd, ptp4l with phc2sys) keeps right; maser reads what the kernel says of it and never \
               steers it. At most one source is \"machine\", and beside others it is the last resort.",
@@ -57,11 +59,11 @@ pub(in crate::config) const ERROR: Key = Key {
     name: "error",
     expected: "a span from \"0 s\" to \"1 s\", as \"100 ns\"",
     absent: Absent::Meaning(
-        "1 us for pps; 10 us for gpsd, but 100 ms for its segments of even number, which hold the time of sentences; \
+        "1 us for pps and phc; 10 us for gpsd, but 100 ms for its segments of even number, which hold the time of sentences; \
          1 ms for nmea and ubx; 0 s for ntp, whose servers state their own",
     ),
     meaning: "How far this source can be off in a way that averaging doesn't remove: cables, the receiver, the way of \
-              the interrupt. It is part of the root distance that replies state, so it has to be true.",
+              the interrupt. What reading a NIC's clock leaves open, half of the time that it takes, is added to it. It is part of the root distance that replies state, so it has to be true.",
 };
 
 pub(in crate::config) const REFERENCE_NAME: Key = Key {
@@ -69,7 +71,9 @@ pub(in crate::config) const REFERENCE_NAME: Key = Key {
     types: CLOCKS,
     name: "reference_id",
     expected: "1 to 4 printable ASCII characters, as \"GPS\"",
-    absent: Absent::Meaning("\"PPS\" for pps, \"GPS\" for gpsd, nmea and ubx"),
+    absent: Absent::Meaning(
+        "\"PPS\" for pps and for phc with `channel`, \"PHC\" for phc without, \"GPS\" for gpsd, nmea and ubx",
+    ),
     meaning: "What replies name as their reference while this source is followed, which is at stratum 1 (RFC 5905 \
               section 7.3): GPS, GAL, PPS, DCFa and the like.",
 };
@@ -97,11 +101,12 @@ pub(in crate::config) const SHM: Key = Key {
 
 pub(in crate::config) const DEVICE: Key = Key {
     section: SECTION,
-    types: &[Nmea, Ubx, Pps],
+    types: &[Nmea, Ubx, Pps, Phc],
     name: "device",
     expected: "the absolute path of a device, as \"/dev/ttyS0\" or \"/dev/pps0\"",
     absent: Absent::Required,
-    meaning: "The receiver's serial line, or for pps the kernel's pulse device. One that is missing or goes away is tried \
+    meaning: "The receiver's serial line, for pps the kernel's pulse device, for phc the clock, as \"/dev/ptp0\" (`ethtool \
+              -T INTERFACE` says which one an interface has). One that is missing or goes away is tried \
               again every few seconds.",
 };
 
@@ -136,27 +141,63 @@ pub(in crate::config) const CONFIGURE: Key = Key {
               NAV-TIMELS and TIM-TP. They are not saved in the receiver.",
 };
 
+pub(in crate::config) const TIMESCALE: Key = Key {
+    section: SECTION,
+    types: &[Phc],
+    name: "timescale",
+    expected: "\"tai\" or \"utc\"",
+    absent: Absent::Value(r#""tai""#),
+    meaning: "What the clock keeps: \"tai\" as PTP has it and ptp4l and ts2phc set it, 37 s ahead of UTC since 2017; \"utc\" \
+              where it was set to the machine's time. A clock that nobody sets keeps neither: name other sources beside \
+              it, which outvote it then.",
+};
+
+pub(in crate::config) const CHANNEL: Key = Key {
+    section: SECTION,
+    types: &[Phc],
+    name: "channel",
+    expected: "the number of a channel from 0 to 255",
+    absent: Absent::Meaning("the clock's own time is taken, and no pulses"),
+    meaning: "The channel of the clock on which a receiver's pulses are stamped (external timestamps). The source is these \
+              pulses then, as with pps, and what time the clock itself keeps doesn't matter: it may run free. Edges that \
+              follow another within half a second are taken for the other end of the pulse, since some NICs (Intel i210) \
+              stamp both.",
+};
+
+pub(in crate::config) const PIN: Key = Key {
+    section: SECTION,
+    types: &[Phc],
+    name: "pin",
+    expected: "the name or the number of a pin, as \"SDP0\"",
+    absent: Absent::Meaning(
+        "the pin that leads to the channel already, or the only one of a NIC that can't program them",
+    ),
+    meaning: "The pin that has the pulses; the keeper programs it for `channel`, which takes the right to write to the device, \
+              and puts it back at its end. /sys/class/ptp/ptp0/pins lists them.",
+};
+
 pub(in crate::config) const EDGE: Key = Key {
     section: SECTION,
-    types: &[Pps],
+    types: PULSES,
     name: "edge",
     expected: "\"assert\" or \"clear\"",
     absent: Absent::Value(r#""assert""#),
-    meaning: "Which end of the pulse begins the second, as the kernel names them: mostly the rising one is \"assert\".",
+    meaning: "Which end of the pulse begins the second, as the kernel names them: mostly the rising one is \"assert\", \
+              and with phc always.",
 };
 
 pub(in crate::config) const LABEL: Key = Key {
     section: SECTION,
-    types: &[Pps],
+    types: PULSES,
     name: "label",
     expected: "a list of names of sources that name seconds, as [\"nmea0\"]",
-    absent: Absent::Meaning("every source that isn't pps"),
+    absent: Absent::Meaning("every source that gives no pulses itself"),
     meaning: "The sources that may say which second a pulse began.",
 };
 
 /// What each element of [`LABEL`] is.
 pub(in crate::config) const LABEL_ELEMENT: &str =
-    "the name of a source of type gpsd, nmea, ubx, ntp or machine";
+    "the name of a source of type gpsd, nmea, ubx, phc without `channel`, ntp or machine";
 
 pub(in crate::config) const ADDRESS: Key = Key {
     section: SECTION,

@@ -12,7 +12,7 @@
 
 use maser_core::time::{Stamp, StampClock};
 
-use crate::datagram::{Departed, SEND_CHUNK};
+use crate::datagram::{Departed, NicStamp, SEND_CHUNK};
 use crate::kernel_clock::{KernelClock, read};
 
 /// A departure that is known no better isn't told: something came between.
@@ -87,6 +87,7 @@ impl Usual {
 
 /// What a queue was asked of departures, and can tell.
 pub(super) struct Departures {
+    interface: u32,
     /// The chunk, in order, if any of it wants to know.
     chunk: Vec<Reply>,
     /// By frame, in zero-copy mode: those on their way.
@@ -102,8 +103,9 @@ pub(super) struct Departures {
 }
 
 impl Departures {
-    pub(super) fn new(frames: u32) -> Self {
+    pub(super) fn new(interface: u32, frames: u32) -> Self {
         Self {
+            interface,
             chunk: Vec::with_capacity(SEND_CHUNK),
             names: vec![None; frames as usize].into(),
             awaited: 0,
@@ -111,6 +113,11 @@ impl Departures {
             first: Usual::default(),
             each: Usual::default(),
         }
+    }
+
+    /// The interface that the queue is of.
+    pub(super) const fn interface(&self) -> u32 {
+        self.interface
     }
 
     /// Appends a reply to the chunk.
@@ -145,8 +152,10 @@ impl Departures {
     pub(super) fn complete(&mut self, frame: u32, stamp_ns: Option<i64>) {
         if let Some(name) = self.names[frame as usize].take() {
             self.awaited -= 1;
-            if stamp_ns.is_some() {
-                self.tell(Departed { name, stamp: None, nic_stamp_ns: stamp_ns });
+            if let Some(nanos) = stamp_ns {
+                let interface = self.interface;
+                let nic_stamp = Some(NicStamp { nanos, interface, frame_octets: 0 });
+                self.tell(Departed { name, stamp: None, interface, nic_stamp });
             }
         } else if let Some(reply) = self.chunk.iter_mut().find(|reply| reply.frame == frame) {
             reply.released_ns = stamp_ns;
@@ -169,7 +178,7 @@ impl Departures {
                 if let (Some(name), Some(left_ns)) = (self.chunk[place].name, left_ns) {
                     let nanos = ended.monotonic_ns - (ended.tai_ns - left_ns);
                     let stamp = Some(Stamp { clock: StampClock::Monotonic, nanos });
-                    self.tell(Departed { name, stamp, nic_stamp_ns: None });
+                    self.tell(Departed { name, stamp, interface: self.interface, nic_stamp: None });
                 }
             }
         }
@@ -245,6 +254,7 @@ mod tests {
     use super::*;
 
     const TAI_NS: i64 = 37_000_000_000;
+    const INTERFACE: u32 = 7;
 
     fn moment(ns: i64) -> Moment {
         Moment { monotonic_ns: ns, tai_ns: ns + TAI_NS }
@@ -263,7 +273,7 @@ mod tests {
 
     #[test]
     fn frames_let_go_of_one_by_one_left_a_part_of_a_send_before() {
-        let mut departures = Departures::new(64);
+        let mut departures = Departures::new(INTERFACE, 64);
         let released = [Some(4_000), Some(6_000), Some(8_000), Some(18_000)];
         let call = [moment(0), moment(20_000)];
         let first = told(&mut departures, call, &released);
@@ -275,7 +285,7 @@ mod tests {
 
     #[test]
     fn frames_that_a_nic_keeps_left_in_equal_shares_of_the_call() {
-        let mut departures = Departures::new(64);
+        let mut departures = Departures::new(INTERFACE, 64);
         let shares = [(0, 1_000), (1, 3_000), (2, 5_000), (3, 7_000)];
         let call = [moment(0), moment(8_000)];
         let together = [Some(7_900), Some(7_910), Some(7_920), Some(7_930)];
@@ -287,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_call_that_was_disturbed_tells_nothing() {
-        let mut departures = Departures::new(64);
+        let mut departures = Departures::new(INTERFACE, 64);
         let released = [Some(4_000), Some(6_000)];
         for stepped_ns in [-3_600_000_000_000, -2_000, 2_000, 1_000_000_000] {
             let ended = Moment { tai_ns: TAI_NS + 8_000 + stepped_ns, monotonic_ns: 8_000 };
@@ -309,7 +319,7 @@ mod tests {
 
     #[test]
     fn the_first_of_a_cold_call_left_as_long_before_its_release_as_ever() {
-        let mut departures = Departures::new(64);
+        let mut departures = Departures::new(INTERFACE, 64);
         let warm = [moment(0), moment(5_000)];
         assert_eq!(told(&mut departures, warm, &[Some(4_000)]), [(0, 1_334)]);
         let cold = [moment(0), moment(60_000)];
@@ -322,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_nics_stamp_comes_with_its_frame() {
-        let mut departures = Departures::new(64);
+        let mut departures = Departures::new(INTERFACE, 64);
         (0..4).for_each(|frame| departures.queue(frame, (frame > 0).then_some(u64::from(frame) + 10)));
         departures.await_chunk();
         for (frame, stamp_ns) in
@@ -331,9 +341,9 @@ mod tests {
             departures.complete(frame, stamp_ns);
         }
         assert!(!departures.are_awaited());
-        let told: Vec<_> =
-            departures.drain().map(|told| (told.name, told.stamp, told.nic_stamp_ns)).collect();
-        assert_eq!(told, [(12, None, Some(7)), (11, None, Some(6))]);
+        let told: Vec<_> = departures.drain().map(|told| (told.name, told.stamp, told.nic_stamp)).collect();
+        let stamp = |nanos| Some(NicStamp { nanos, interface: INTERFACE, frame_octets: 0 });
+        assert_eq!(told, [(12, None, stamp(7)), (11, None, stamp(6))]);
         assert!(departures.drain().next().is_none());
     }
 }

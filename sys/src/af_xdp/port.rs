@@ -9,8 +9,8 @@ use maser_core::time::{Stamp, StampClock};
 
 use super::{Received, Xsk, XskError};
 use crate::datagram::{
-    Arrival, BATCH_MAX, Carried, Departed, Outgoing, SEND_CHUNK, SOCKETS_MAX, Sent, Wait, ends_receiving,
-    last_errno,
+    Arrival, BATCH_MAX, Carried, Departed, NicStamp, Outgoing, SEND_CHUNK, SOCKETS_MAX, Sent, Wait,
+    ends_receiving, last_errno,
 };
 use crate::xdp_program::Metadata;
 
@@ -125,14 +125,17 @@ impl XskPort {
     /// If the batch has no such frame, or it is being sent.
     #[inline]
     pub fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]) {
-        let (metadata, frame) = self.xsks[self.current].frame(self.batch[index]);
+        let received = self.batch[index];
+        let (interface, frame_octets) = (self.xsks[self.current].interface(), received.length);
+        let (metadata, frame) = self.xsks[self.current].frame(received);
         let Metadata { hook_ns, nic_ns, listener, service_port } = Metadata::of(metadata);
         let arrival = Arrival {
             socket: listener,
             carried: Carried::Frame { service_port },
             whole: true,
             stamp: Some(Stamp { clock: StampClock::Monotonic, nanos: hook_ns }),
-            nic_stamp_ns: nic_ns,
+            interface,
+            nic_stamp: nic_ns.map(|nanos| NicStamp { nanos, interface, frame_octets }),
         };
         (arrival, frame)
     }

@@ -4,13 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 
 use maser_core::time::{Stamp, StampClock};
 
-use super::Plain;
+use super::{NicStamp, Plain};
 
 // The layouts below are those of 64-bit Linux: a control message's length takes 8 octets, a timespec 16.
 const _: () = assert!(size_of::<libc::cmsghdr>() == 16 && size_of::<libc::timespec>() == 16);
 
 /// A control message: its length with this header (8 octets), its level (4), its type (4), its data, padding to 8.
 const HEADER_LENGTH: usize = size_of::<libc::cmsghdr>();
+
+/// `SCM_TIMESTAMPING_PKTINFO`, from `asm-generic/socket.h`.
+const STAMPED: i32 = 58;
 
 /// The address in a `sockaddr_in` or `sockaddr_in6`.
 pub(crate) fn address(name: &[u8]) -> Option<SocketAddr> {
@@ -37,7 +40,10 @@ pub(crate) fn address(name: &[u8]) -> Option<SocketAddr> {
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Control {
     pub(crate) stamp: Option<Stamp>,
-    pub(crate) nic_stamp_ns: Option<i64>,
+    nic_stamp_ns: Option<i64>,
+    /// The NIC that stamped; 0 where the kernel didn't say.
+    stamped_by: u32,
+    frame_octets: u32,
     pub(crate) destination: Option<IpAddr>,
     pub(crate) unicast: bool,
     /// The stamps are of a datagram of ours that left: it came back through the error queue, and not for an error.
@@ -45,11 +51,16 @@ pub(crate) struct Control {
     /// The address that a reply leaves from: the destination, or an address of ours on its network if that was a
     /// broadcast address.
     answer_from: Option<IpAddr>,
-    /// Where it came in, for addresses that mean something on one link only.
-    interface: u32,
+    /// Where it came in, or left.
+    pub(crate) interface: u32,
 }
 
 impl Control {
+    #[cfg(test)]
+    pub(crate) fn stamped_by_nic(nic_stamp_ns: Option<i64>) -> Self {
+        Self { nic_stamp_ns, ..Self::default() }
+    }
+
     /// Reads as many whole messages as there are; unknown ones are passed over.
     pub(crate) fn parse(mut messages: &[u8]) -> Self {
         let mut control = Self::default();
@@ -67,6 +78,7 @@ impl Control {
     fn take(&mut self, level: i32, kind: i32, data: &[u8]) {
         match (level, kind) {
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => self.take_stamps(data),
+            (libc::SOL_SOCKET, STAMPED) => self.take_stamped(data),
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => self.take_packet_info_4(data),
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => self.take_packet_info_6(data),
             (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
@@ -105,6 +117,22 @@ impl Control {
         };
         self.stamp = stamp_ns(0).map(|nanos| Stamp { clock: StampClock::Realtime, nanos });
         self.nic_stamp_ns = stamp_ns(2);
+    }
+
+    /// `struct scm_ts_pktinfo`: the NIC that stamped, the frame's octets (Linux, `include/uapi/linux/net_tstamp.h`). It
+    /// comes with what was received alone, and the NIC is 0 if its driver doesn't poll by NAPI.
+    fn take_stamped(&mut self, data: &[u8]) {
+        let Some((interface, rest)) = data.split_first_chunk() else { return };
+        let Some(octets) = rest.first_chunk() else { return };
+        self.stamped_by = u32::from_ne_bytes(*interface);
+        self.frame_octets = u32::from_ne_bytes(*octets);
+    }
+
+    /// The NIC's stamp. Whose it is says the packet's own interface where nothing else does: then that is no device over
+    /// the NIC, or one that nobody knows a clock of.
+    pub(crate) fn nic_stamp(&self) -> Option<NicStamp> {
+        let interface = if self.stamped_by == 0 { self.interface } else { self.stamped_by };
+        self.nic_stamp_ns.map(|nanos| NicStamp { nanos, interface, frame_octets: self.frame_octets })
     }
 
     /// `struct in_pktinfo`: the interface, our address for a reply, the address in the header (ip(7)).
@@ -237,9 +265,33 @@ mod tests {
     fn both_stamps_are_read_and_a_zero_is_none() {
         let control = Control::parse(&stamps([5, 7], [0, 0]));
         assert_eq!(control.stamp, Some(Stamp { clock: StampClock::Realtime, nanos: 5_000_000_007 }));
-        assert_eq!(control.nic_stamp_ns, None);
+        assert_eq!(control.nic_stamp(), None);
         let control = Control::parse(&stamps([0, 0], [1, 2]));
-        assert_eq!((control.stamp, control.nic_stamp_ns), (None, Some(1_000_000_002)));
+        let stamp = NicStamp { nanos: 1_000_000_002, interface: 0, frame_octets: 0 };
+        assert_eq!((control.stamp, control.nic_stamp()), (None, Some(stamp)));
+    }
+
+    #[test]
+    fn a_nics_stamp_is_whose_the_kernel_says() {
+        let came_by = message(libc::IPPROTO_IP, libc::IP_PKTINFO, &[7, 0, 0, 0, 10, 0, 0, 1, 10, 0, 0, 1]);
+        let stamped = |by: u32| {
+            let data = [by.to_ne_bytes(), 90_u32.to_ne_bytes(), [0; 4], [0; 4]].concat();
+            message(libc::SOL_SOCKET, STAMPED, &data)
+        };
+        let of = |messages: &[Vec<u8>]| {
+            let control = Control::parse(&messages.concat());
+            (control.interface, control.nic_stamp().map(|stamp| (stamp.interface, stamp.frame_octets)))
+        };
+        let both = stamps([5, 7], [1, 2]);
+        assert_eq!(
+            of(&[both.clone(), stamped(3), came_by.clone()]),
+            (7, Some((3, 90))),
+            "over a VLAN device"
+        );
+        assert_eq!(of(&[both.clone(), stamped(0), came_by.clone()]), (7, Some((7, 90))));
+        assert_eq!(of(&[both.clone(), came_by.clone()]), (7, Some((7, 0))));
+        assert_eq!(of(&[both, stamped(3)]), (0, Some((3, 90))));
+        assert_eq!(of(&[stamps([5, 7], [0, 0]), came_by]), (7, None));
     }
 
     #[test]
@@ -310,7 +362,7 @@ mod tests {
             octets[..8].copy_from_slice(&length.to_ne_bytes());
             // Only what is whole is believed; nothing panics.
             Control::parse(&octets);
-            assert!(Control::parse(&octets).nic_stamp_ns.is_none() || length == 65);
+            assert!(Control::parse(&octets).nic_stamp().is_none() || length == 65);
         }
         for length in 0..28 {
             address(&[10_u8; 28][..length]);

@@ -188,7 +188,8 @@ mod tests {
     /// Under Miri (`cargo miri test -p maser-sys memory`) this fails if a borrow ends the headers' pointers.
     #[test]
     fn the_headers_stay_good_while_datagrams_are_borrowed() {
-        let (mut requests, mut replies, departures) = (Requests::new(3), Replies::new(), Departures::new(1));
+        let (mut requests, mut replies, departures) =
+            (Requests::new(3), Replies::new(), Departures::new(1, false));
         for round in 1..4 {
             for header in requests.clear() {
                 deliver(header, round);

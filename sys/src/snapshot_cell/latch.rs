@@ -21,7 +21,7 @@ use std::marker::PhantomData;
 ///
 /// [`Sound`] changes nothing. The model checker's tests weaken one at a time, to show that each is needed and that
 /// the checker would find it missing.
-pub(super) trait Orders {
+pub(crate) trait Orders {
     /// The writer's store of the sequence; pairs with [`ENTER`](Self::ENTER). A reader that finds a sequence finds
     /// the copy that it points to complete.
     const TURN: Ordering = Ordering::Release;
@@ -40,13 +40,13 @@ pub(super) trait Orders {
 
 /// The orderings as they must be.
 #[derive(Debug)]
-pub(super) enum Sound {}
+pub(crate) enum Sound {}
 
 impl Orders for Sound {}
 
 /// `N` words that are read whole.
 #[derive(Debug)]
-pub(super) struct Latch<const N: usize, O: Orders = Sound> {
+pub(crate) struct Latch<const N: usize, O: Orders = Sound> {
     sequence: CachePadded<AtomicU64>,
     first: CachePadded<[AtomicU64; N]>,
     second: CachePadded<[AtomicU64; N]>,
@@ -55,15 +55,15 @@ pub(super) struct Latch<const N: usize, O: Orders = Sound> {
 
 /// Words of one publication.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Whole<const N: usize> {
+pub(crate) struct Whole<const N: usize> {
     /// As they were published.
-    pub(super) words: [u64; N],
+    pub(crate) words: [u64; N],
     /// Tries that were spoilt before this one.
-    pub(super) retries: u32,
+    pub(crate) retries: u32,
 }
 
 impl<const N: usize, O: Orders> Latch<N, O> {
-    pub(super) fn new(words: &[u64; N]) -> Self {
+    pub(crate) fn new(words: &[u64; N]) -> Self {
         Self {
             sequence: CachePadded::new(AtomicU64::new(0)),
             first: CachePadded::new(words.map(AtomicU64::new)),
@@ -74,7 +74,7 @@ impl<const N: usize, O: Orders> Latch<N, O> {
 
     /// Replaces the words. There must be one writer only, which [`Writer`](super::Writer) sees to; a second one
     /// would mix words but do nothing undefined.
-    pub(super) fn publish(&self, words: &[u64; N]) {
+    pub(crate) fn publish(&self, words: &[u64; N]) {
         for _copy in 0..2 {
             self.fill(self.turn(), words);
         }
@@ -108,7 +108,7 @@ impl<const N: usize, O: Orders> Latch<N, O> {
     /// A try fails only when the sequence was turned during it, so a writer that turns it `n` times, and stops
     /// wherever it may, spoils at most `n` tries.
     #[inline(always)]
-    pub(super) fn read(&self, tries: u32) -> Option<Whole<N>> {
+    pub(crate) fn read(&self, tries: u32) -> Option<Whole<N>> {
         for retries in 0..tries {
             let entered = self.sequence.load(O::ENTER);
             let copy = self.still(entered);

@@ -4,9 +4,11 @@
 //! fails on the way shifts one name to another's stamp: what isn't recognised is never told. (Linux has numbers for stamped
 //! packets, too, but counts refused ones along, or not, by release; those that the caller may give it are of 6.13.)
 //!
-//! A reply has one stamp. The NIC's takes the place of the kernel's where the driver promised it
-//! (`SOF_TIMESTAMPING_OPT_TX_SWHW` would give both, one after the other).
+//! Where the NIC's stamps are wanted, a reply has two, one after the other (`SOF_TIMESTAMPING_OPT_TX_SWHW`): the kernel's waits
+//! for the NIC's, so that both are told together, and is told alone where the NIC's doesn't come. So a driver that promises
+//! stamps and delivers none, or an interface without, costs some milliseconds and no departure.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 
@@ -26,9 +28,26 @@ const NAME_AT: usize = 32;
 /// A queue that was empty is looked at again after this, unless more was asked: what a NIC may take to report a stamp.
 const REST_NS: i64 = 200_000;
 
+/// The kernel's stamp waits this long for the NIC's, which drivers report within a millisecond.
+const HELD_NS: i64 = 3_000_000;
+
+/// The most that wait; the oldest makes room.
+const HELD_MAX: usize = 256;
+
+/// What the kernel's stamp says of a reply that the NIC may still stamp.
+#[derive(Clone, Copy)]
+struct Held {
+    socket: u16,
+    departed: Departed,
+    since_ns: i64,
+}
+
 /// What a port over UDP sockets asked of departures, and hears.
 pub(crate) struct Departures {
     asked: Asked,
+    /// In the order in which they came; none without the NIC's stamps.
+    held: VecDeque<Held>,
+    nic_stamps: bool,
     stamps: TransmitStamps,
     sockets: Box<[Queue]>,
     /// A filter of system calls refuses to have the queues read.
@@ -50,10 +69,12 @@ fn name_of(reply: &[u8]) -> Option<u64> {
 }
 
 impl Departures {
-    /// All memory, for a port over so many sockets.
-    pub(crate) fn new(sockets: usize) -> Self {
+    /// All memory, for a port over so many sockets, with the NIC's stamps or without.
+    pub(crate) fn new(sockets: usize, nic_stamps: bool) -> Self {
         Self {
             asked: Asked::new(sockets),
+            held: VecDeque::with_capacity(if nic_stamps { HELD_MAX } else { 0 }),
+            nic_stamps,
             stamps: TransmitStamps::new(STAMPS_MAX),
             sockets: vec![Queue::default(); sockets].into(),
             refused: false,
@@ -90,12 +111,25 @@ impl Departures {
                 continue;
             }
             let number = u16::try_from(index).expect("bounded by SOCKETS_MAX");
-            let asked = &mut self.asked;
-            let found = self.stamps.receive_each(socket.as_fd(), |octets, control| {
-                if let Some(departed) = departed(octets, control)
-                    && asked.remove(number, departed.name)
-                {
+            let Self { asked, held, nic_stamps, stamps, .. } = self;
+            let mut tell = |socket: u16, departed: Departed| {
+                if asked.remove(socket, departed.name) {
                     told(departed);
+                }
+            };
+            let found = stamps.receive_each(socket.as_fd(), |octets, control| {
+                let Some(departed) = departed(octets, control) else { return };
+                if departed.nic_stamp.is_some() {
+                    tell(number, with_kernels(held, number, departed));
+                } else if *nic_stamps {
+                    if held.len() == HELD_MAX
+                        && let Some(Held { socket, departed, .. }) = held.pop_front()
+                    {
+                        tell(socket, departed);
+                    }
+                    held.push_back(Held { socket: number, departed, since_ns: now_ns });
+                } else {
+                    tell(number, departed);
                 }
             });
             let found = found.or_else(|error| match error.raw_os_error() {
@@ -109,10 +143,24 @@ impl Departures {
             self.sockets[index] = Queue { rests_until_ns, is_waiting: false };
         }
         if let Some(now_ns) = now_ns {
+            while let Some(Held { socket, departed, .. }) =
+                self.held.pop_front_if(|held| now_ns.saturating_sub(held.since_ns) > HELD_NS)
+            {
+                if self.asked.remove(socket, departed.name) {
+                    told(departed);
+                }
+            }
             self.asked.pass(now_ns);
         }
         Ok(())
     }
+}
+
+/// The NIC's stamp with the kernel's, if that came before it.
+fn with_kernels(held: &mut VecDeque<Held>, socket: u16, nics: Departed) -> Departed {
+    let is_same = |held: &Held| held.departed.name == nics.name && held.socket == socket;
+    let kernels = held.iter().position(is_same).and_then(|at| held.remove(at));
+    Departed { stamp: kernels.and_then(|held| held.departed.stamp), ..nics }
 }
 
 /// What a message of the error queue says, if it is a transmit stamp of a datagram.
@@ -120,12 +168,13 @@ impl Departures {
 /// Where it is the NIC's, the kernel's is whatever the packet's owner last kept in the same field, and isn't told.
 fn departed(frame: &[u8], control: &Control) -> Option<Departed> {
     let name = name_of(udp_payload(frame)?)?;
-    let nic_stamp_ns = control.nic_stamp_ns;
-    let stamp = control.stamp.filter(|_| nic_stamp_ns.is_none());
-    (control.is_departure && (stamp.is_some() || nic_stamp_ns.is_some())).then_some(Departed {
+    let nic_stamp = control.nic_stamp();
+    let stamp = control.stamp.filter(|_| nic_stamp.is_none());
+    (control.is_departure && (stamp.is_some() || nic_stamp.is_some())).then_some(Departed {
         name,
         stamp,
-        nic_stamp_ns,
+        interface: control.interface,
+        nic_stamp,
     })
 }
 
@@ -148,6 +197,7 @@ fn udp_payload(frame: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datagram::NicStamp;
     use maser_core::time::{Stamp, StampClock};
     use maser_core::wire::checksum::Sum;
 
@@ -192,7 +242,8 @@ mod tests {
         assert_eq!(name, 0x2021_2223_2425_2627);
         let mut control = Control::default();
         (control.stamp, control.is_departure) = (Some(STAMP), true);
-        let told = Some(Departed { name, stamp: Some(STAMP), nic_stamp_ns: None });
+        control.interface = 4;
+        let told = Some(Departed { name, stamp: Some(STAMP), interface: 4, nic_stamp: None });
         for ipv4 in [true, false] {
             for octets in [packet(ipv4, &payload), frame(ipv4, 0, &payload), frame(ipv4, 2, &payload)] {
                 assert_eq!(departed(&octets, &control), told, "{ipv4} {}", octets.len());
@@ -207,16 +258,33 @@ mod tests {
     #[test]
     fn a_nics_stamp_is_told_alone_and_what_is_none_is_not_told() {
         let octets = frame(true, 0, &[9; 48]);
-        let told = |stamp, nic_stamp_ns, is_departure| {
-            let mut control = Control::default();
-            (control.stamp, control.nic_stamp_ns, control.is_departure) = (stamp, nic_stamp_ns, is_departure);
+        let told = |stamp, nic_stamp_ns: Option<i64>, is_departure| {
+            let mut control = Control::stamped_by_nic(nic_stamp_ns);
+            (control.stamp, control.interface, control.is_departure) = (stamp, 4, is_departure);
             departed(&octets, &control)
         };
-        let name = 0x0909_0909_0909_0909;
-        let nics = Some(Departed { name, stamp: None, nic_stamp_ns: Some(5) });
+        let nics = Some(NICS);
         assert_eq!(told(None, Some(5), true), nics);
         assert_eq!(told(Some(STAMP), Some(5), true), nics);
         assert_eq!(told(None, None, true), None);
         assert_eq!(told(Some(STAMP), None, false), None, "an error, or a datagram that came");
+    }
+
+    const NICS: Departed = Departed {
+        name: 0x0909_0909_0909_0909,
+        stamp: None,
+        interface: 4,
+        nic_stamp: Some(NicStamp { nanos: 5, interface: 4, frame_octets: 0 }),
+    };
+
+    #[test]
+    fn the_nics_stamp_finds_the_kernels_of_its_reply_and_socket() {
+        let kernels = |name| Departed { name, stamp: Some(STAMP), nic_stamp: None, ..NICS };
+        let held = |socket, name| Held { socket, departed: kernels(name), since_ns: 0 };
+        let mut waiting = VecDeque::from([held(0, 1), held(1, NICS.name), held(0, NICS.name), held(0, 2)]);
+        assert_eq!(with_kernels(&mut waiting, 0, NICS), Departed { stamp: Some(STAMP), ..NICS });
+        let left: Vec<_> = waiting.iter().map(|held| (held.socket, held.departed.name)).collect();
+        assert_eq!(left, [(0, 1), (1, NICS.name), (0, 2)]);
+        assert_eq!(with_kernels(&mut waiting, 0, NICS), NICS, "none came");
     }
 }

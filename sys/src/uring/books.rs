@@ -39,14 +39,14 @@ pub(super) struct Books {
 }
 
 impl Books {
-    pub(super) fn new(buffers: u16, sockets: usize) -> Self {
+    pub(super) fn new(buffers: u16, sockets: usize, nic_stamps: bool) -> Self {
         let mut books = Self {
             memory: Memory::new(buffers),
             ledger: Ledger::new(usize::from(buffers)),
             waiting: VecDeque::with_capacity(usize::from(buffers)),
             armed: vec![false; sockets].into(),
             names: vec![None; usize::from(buffers)].into(),
-            departures: Departures::new(sockets),
+            departures: Departures::new(sockets, nic_stamps),
             sent: Sent::default(),
             fault: None,
             rearmed: 0,

@@ -26,7 +26,7 @@ fn frames_are_echoed_with_what_is_known_of_them() {
                 assert_eq!(port.receive(SHORT).unwrap(), 1, "{mode:?} {round}");
                 let (arrival, frame) = port.datagram(0);
                 assert_eq!(frame, sent, "{mode:?}: the frame as it was sent");
-                assert_eq!((arrival.socket, arrival.whole, arrival.nic_stamp_ns), (LISTENER, true, None));
+                assert_eq!((arrival.socket, arrival.whole, arrival.nic_stamp), (LISTENER, true, None));
                 assert_eq!(arrival.carried, Carried::Frame { service_port: SERVICE_PORT });
                 let stamp = arrival.stamp.unwrap();
                 let age_ns = read(KernelClock::Monotonic) - stamp.nanos;

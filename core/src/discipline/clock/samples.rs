@@ -87,6 +87,7 @@ impl Clock {
                 return None;
             }
             Observation::Time(sample) => self.time(source, sample)?,
+            Observation::Tai(sample) => (sample.at, sample.tai, sample.error),
             Observation::Exchange(exchange) => self.exchange(source, exchange),
         };
         Some((at, tai + settings.correction, error + settings.error))
