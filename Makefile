@@ -18,7 +18,7 @@ build: ## build the release binary, installing what the build needs
 test: ## run every test (25 minutes, under 60 cold; needs root for the network namespaces)
 	@tests/run all
 
-test-vm: ## boot a VM with real timing devices and run tests in it (about 4 minutes; the first time also setup)
+test-vm: ## boot a VM with real timing devices and run tests in it (about 6 minutes; the first time also setup)
 	@tests/run setup vm
 
 accept: ## the full-length runs: the quick start measured, system calls a packet, benchmarks, fuzzing for 10 minutes a target
