@@ -96,7 +96,8 @@ pub(in crate::config) const SHM: Key = Key {
     absent: Absent::Meaning("there is `socket` instead; one of the two has to be"),
     meaning: "The segment of shared memory that gpsd writes to. It gives each receiver two: the even number has the time \
               of sentences, the odd one after it that of pulses; 0 and 1 are the first receiver's if gpsd started as root, \
-              else 2 and 3.",
+              else 2 and 3. A PPS device that gpsd was given by itself (`gpsd /dev/ttyS0 /dev/pps0`) writes to an even \
+              number: state its `error`, as \"10 us\".",
 };
 
 pub(in crate::config) const DEVICE: Key = Key {
