@@ -22,8 +22,14 @@ use crate::{is_vm_or_skip, measured};
 const CAPTURE_NS_MAX: i64 = 20_000_000;
 const FETCH_LIMIT: Duration = Duration::from_secs(2);
 
-/// Who makes edges: the parallel port, past its driver.
-pub(crate) struct Pulser(File);
+/// An emulator that is short of processors takes as long to deliver an interrupt, or never does.
+const SEEN_NS_MAX: i64 = 200_000_000;
+
+/// Who makes edges: the parallel port, past its driver; and where its driver says how many it has seen.
+pub(crate) struct Pulser {
+    ports: File,
+    seen: PathBuf,
+}
 
 /// `CLOCK_REALTIME` before and after a pulse was made.
 #[derive(Clone, Copy, Debug)]
@@ -38,24 +44,37 @@ impl Pulser {
 
     pub(crate) fn open() -> Self {
         let ports = File::options().read(true).write(true).open("/dev/port").unwrap();
-        let pulser = Self(ports);
+        let device = device();
+        let seen = Path::new("/sys/class/pps").join(device.file_name().unwrap()).join("assert");
+        let pulser = Self { ports, seen };
         pulser.quieten();
         pulser
     }
 
     /// The strobe goes with the interrupt enabled: the emulated device then says that it took the octet, which is an interrupt.
     pub(crate) fn pulse(&self) -> Made {
-        self.0.write_all_at(&[0x1D], Self::CONTROL).unwrap();
+        let seen = self.seen();
+        self.ports.write_all_at(&[0x1D], Self::CONTROL).unwrap();
         let before_ns = read(KernelClock::Realtime);
-        self.0.write_all_at(&[0x1C], Self::CONTROL).unwrap();
+        self.ports.write_all_at(&[0x1C], Self::CONTROL).unwrap();
         let after_ns = read(KernelClock::Realtime);
+        // Taken back too early, it would never have been.
+        let given_up_ns = read(KernelClock::MonotonicRaw) + SEEN_NS_MAX;
+        while self.seen() == seen && read(KernelClock::MonotonicRaw) < given_up_ns {
+            thread::yield_now();
+        }
         self.quieten();
         Made { before_ns, after_ns }
     }
 
+    /// When the driver last saw an edge, and how many it has seen.
+    fn seen(&self) -> String {
+        fs::read_to_string(&self.seen).unwrap()
+    }
+
     /// Reading the status takes the interrupt back; nobody else does, since the driver is told not to wait for the other edge.
     fn quieten(&self) {
-        self.0.read_exact_at(&mut [0], Self::STATUS).unwrap();
+        self.ports.read_exact_at(&mut [0], Self::STATUS).unwrap();
     }
 }
 
