@@ -20,6 +20,10 @@ pub const APART_MAX: Span = Span::from_nanos(10_000_000);
 /// beside the counter leaves open.
 const DISORDER_MAX: Span = Span::from_nanos(2_000);
 
+/// A clock that is known no better than this tells no more than the kernel's own stamp does, and its error isn't in what
+/// replies say of theirs.
+const KNOWN_WITHIN: Span = Span::from_nanos(5_000);
+
 /// Octets of the shortest frame, and of the check sequence behind each: IEEE 802.3, 3.2.8 and 4A.4.2.
 const FRAME_OCTETS_MIN: u32 = 60;
 const CHECK_OCTETS: u32 = 4;
@@ -27,7 +31,7 @@ const CHECK_OCTETS: u32 = 4;
 /// Why a NIC's stamp isn't used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NicFault {
-    /// Nobody knows where its clock stands now.
+    /// Nobody knows well enough where its clock stands now.
     Unplaced,
     /// It can't be this packet's.
     Implausible,
@@ -118,8 +122,11 @@ impl NicClock {
         if !self.line.is_good_at(now) {
             return Err(NicFault::Unplaced);
         }
-        let age = rate.span_of(now.since(self.line.ticks_at(nanos)));
-        Ok((age, rate.span_of(i64::from(self.line.error_ticks)) + DISORDER_MAX))
+        let error = rate.span_of(i64::from(self.line.error_ticks));
+        if error > KNOWN_WITHIN {
+            return Err(NicFault::Unplaced);
+        }
+        Ok((rate.span_of(now.since(self.line.ticks_at(nanos))), error + DISORDER_MAX))
     }
 }
 
@@ -233,5 +240,15 @@ mod tests {
         let late = NOW.offset(1_000_001);
         assert_eq!(clock.received((stamp(0), 90), (late, RATE), ns(1_000_000)), Err(NicFault::Unplaced));
         assert_eq!(NicClock::new().sent(stamp(0), (NOW, RATE), None), Err(NicFault::Unplaced));
+    }
+
+    #[test]
+    fn a_line_that_is_hardly_known_tells_nothing() {
+        for (error_ticks, used) in [(5_000, true), (5_100, false), (u32::MAX, false)] {
+            let mut clock = clock(0);
+            clock.line.error_ticks = error_ticks;
+            let age = clock.received((stamp(60_000), 90), (NOW, RATE), ns(50_000));
+            assert_eq!(age.err(), (!used).then_some(NicFault::Unplaced), "{error_ticks}");
+        }
     }
 }
