@@ -10,6 +10,7 @@ pub(crate) mod steering;
 
 pub use ask::{Fault, FileIdentity, Kept};
 pub use lookup::found;
+pub use steering::Past;
 
 use crate::interface::NicNow;
 use ask::{Answer, Ask, receive, send};
@@ -193,6 +194,14 @@ impl Hands {
     pub fn steer(&self, order: &Order) -> Result<(), Fault> {
         let nobody = |_: &mut Opener| Err(Fault::new("the clock is steered by a keeper only"));
         self.do_or_ask(nobody, &Ask::Steer(Ordered::of(order))).map(drop)
+    }
+
+    /// Leaves the machine's clock to somebody else until the keeper is started again.
+    ///
+    /// # Errors
+    /// When the keeper doesn't answer.
+    pub fn leave_clock(&self) -> Result<(), Fault> {
+        self.do_or_ask(|_| Ok(None), &Ask::Contested).map(drop)
     }
 
     /// What the kernel says now of the NICs that the keeper handed over; their `names` are for a server without one.

@@ -279,10 +279,10 @@ impl Keeper {
         let status = self.status.as_ref().map(StatusSocket::as_fd);
         let descriptors = status.into_iter().chain(maps.iter().map(AsFd::as_fd)).chain(self.nics.clocks());
         let descriptors: Vec<_> = descriptors.collect();
-        let (config, legacy) = (self.config.clone(), self.broker.legacy());
+        let (config, legacy, steering) = (self.config.clone(), self.broker.legacy(), self.broker.steering());
         let (refused, nics) = (self.interfaces.refused(), self.nics.facts());
         let (status, again) = (status.is_some(), self.has_been_ready);
-        Handover { config, status, interfaces, refused, nics, again, legacy }.send(to, &descriptors)
+        Handover { config, status, interfaces, refused, nics, again, legacy, steering }.send(to, &descriptors)
     }
 
     /// Takes a question, if it is one, and answers.

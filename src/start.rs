@@ -11,7 +11,7 @@ mod workers;
 pub use handed::{Handed, HandedInterface};
 
 use crate::config::{Config, GpsdPlace, Idle, SourceKind, Stratum, WorkersError};
-use crate::hands::Hands;
+use crate::hands::{Hands, Past};
 use crate::leaps::{self, Leaps, LeapsError};
 use crate::nics::Nics;
 use crate::port::ladder::{self, LadderError, Rung};
@@ -23,7 +23,7 @@ use crate::source::drivers::{self, Driver};
 use crate::source::{REPORTS_MAX, Report};
 use crate::state::legacy::Legacy;
 use crate::state_writer::StateWriter;
-use crate::steer::Steering;
+use crate::steer::{self, Steering};
 use crate::worker::Smearing;
 use maser_core::refclock::{MachineClock, MachineSettings};
 use maser_core::snapshot::Snapshot;
@@ -141,7 +141,7 @@ impl Server {
     /// # Errors
     /// What is in the way, and what to do about it.
     pub fn start(config: Config, handed: Handed) -> Result<Self, ServeError> {
-        let Handed { interfaces, refused, nics, hands, again, legacy } = handed;
+        let Handed { interfaces, refused, nics, hands, again, legacy, steering: past } = handed;
         let leaps = Leaps::load(&config.clock)?;
         let cores = config.server.workers.place(&available_cores())?;
         let counter = choose_counter(&cores);
@@ -166,7 +166,7 @@ impl Server {
                 (flow, Some(reports))
             }
         };
-        let steering = threads.start_steering(&config, counter.counter, &flow, &snapshots, &hands)?;
+        let steering = threads.start_steering(&config, counter.counter, &flow, &snapshots, &hands, past)?;
         let common = Common {
             counter: counter.counter,
             snapshots: snapshots.clone(),
@@ -298,6 +298,7 @@ impl Threads {
         flow: &Flow,
         snapshots: &Reader,
         hands: &Hands,
+        past: Past,
     ) -> Result<Option<Arc<Steering>>, ServeError> {
         let Flow::Sources(clock, _) = flow else { return Ok(None) };
         if !config.clock.steer {
@@ -306,9 +307,9 @@ impl Threads {
         let steering = Arc::new(Steering::default());
         let (running, clock, stop) =
             (Arc::clone(&steering), Arc::clone(clock), Arc::clone(&self.stop_drivers));
-        let (snapshots, hands, unlimited) =
-            (snapshots.clone(), hands.clone(), config.clock.first_step_unlimited);
-        let run = move || running.run(counter, &clock, &snapshots, &hands, unlimited, &stop);
+        let (snapshots, hands) = (snapshots.clone(), hands.clone());
+        let settings = steer::settings(&counter, &clock, config.clock.first_step_unlimited, past);
+        let run = move || running.run(counter, &clock, &snapshots, &hands, settings, &stop);
         let thread = Builder::new().name("steering".into()).spawn(run);
         self.keepers.push(("steering", thread.map_err(system("no thread for the machine's clock"))?));
         Ok(Some(steering))

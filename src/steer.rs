@@ -7,7 +7,7 @@
 //!
 //! Whatever goes wrong here, serving goes on: the served clock doesn't stand on the machine's.
 
-use crate::hands::{Fault, Hands};
+use crate::hands::{Fault, Hands, Past};
 use crate::pulse::disciplined::{Disciplined, ToLeave};
 use crate::status::{seconds, signed_seconds};
 use maser_core::steer::{
@@ -20,6 +20,8 @@ use maser_sys::clock;
 use maser_sys::counter::Counter;
 use maser_sys::kernel_clock::{self, KernelClock as KernelsClock};
 use maser_sys::snapshot_cell::Reader;
+use maser_sys::steering::because;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -44,7 +46,7 @@ pub struct Figures {
     pub frequency: Option<Frequency>,
     /// How often it was stepped.
     pub steps: u64,
-    /// Why the last order wasn't obeyed.
+    /// Why the last order wasn't obeyed, or the kernel's clock couldn't be looked at.
     pub problem: Option<String>,
 }
 
@@ -57,6 +59,19 @@ impl Default for Steering {
         let standing = Standing::Waiting;
         Self(Mutex::new(Figures { standing, offset: None, frequency: None, steps: 0, problem: None }))
     }
+}
+
+/// What may be done, after what servers before have done.
+#[must_use]
+pub fn settings(
+    counter: &Counter,
+    clock: &Disciplined,
+    first_step_unlimited: bool,
+    past: Past,
+) -> SteerSettings {
+    let Past { has_begun, is_contested } = past;
+    let (nominal_rate, kept) = (counter.nominal_rate(), clock.kept_frequency());
+    SteerSettings { nominal_rate, first_step_unlimited, kept, has_begun, is_contested }
 }
 
 impl Steering {
@@ -73,17 +88,23 @@ impl Steering {
         clock: &Disciplined,
         snapshots: &Reader,
         hands: &Hands,
-        first_step_unlimited: bool,
+        settings: SteerSettings,
         stop: &AtomicBool,
     ) {
-        let (nominal_rate, kept) = (counter.nominal_rate(), clock.kept_frequency());
-        let settings = SteerSettings { nominal_rate, first_step_unlimited, kept };
         let mut steerer = Steerer::new(settings);
         let mut last = None;
+        let mut is_left = settings.is_contested;
         while !stop.load(Ordering::Relaxed) {
-            if let Some(look) = look(&counter, clock, snapshots) {
-                let order = self.beat(&mut steerer, &look, |order| hands.steer(order));
-                last = order.or(last);
+            match look(&counter, clock, snapshots, KernelState::read) {
+                Ok(Some(look)) => {
+                    let order = self.beat(&mut steerer, &look, |order| hands.steer(order));
+                    last = order.or(last);
+                }
+                Ok(None) => {}
+                Err(error) => self.unreadable(&error),
+            }
+            if steerer.standing() == Standing::Contested && !is_left {
+                is_left = hands.leave_clock().is_ok();
             }
             let mut waited = Duration::ZERO;
             while waited < LOOK_EVERY && !stop.load(Ordering::Relaxed) {
@@ -91,9 +112,10 @@ impl Steering {
                 waited += PAUSE;
             }
         }
-        let settled = last.filter(|_| steerer.standing() != Standing::Contested);
-        if let Some(order) = settled.filter(|order: &Order| order.phase != Frequency::ZERO)
-            && let Err(error) = hands.steer(&order.settled())
+        let order = last.filter(|_| steerer.standing() != Standing::Contested);
+        let frequency = KernelState::read().ok().map(|kernel| kernel.frequency);
+        if let Some(settled) = order.and_then(|order| last_order(&order, frequency))
+            && let Err(error) = hands.steer(&settled)
         {
             warn!("the machine's clock is left with a correction: {error}");
         }
@@ -104,19 +126,21 @@ impl Steering {
         &self,
         steerer: &mut Steerer,
         look: &Look,
-        obey: impl FnOnce(&Order) -> Result<(), Fault>,
+        obey: impl Fn(&Order) -> Result<(), Fault>,
     ) -> Option<Order> {
         let before = self.figures();
         let decision = steerer.look(look);
-        let obeyed = decision.order.map(|order| obey(&order).map(|()| order));
-        if let Some(Ok(order)) = &obeyed {
+        let (mut obeyed, mut problem) = (decision.order, before.problem.clone());
+        if let Some(order) = &decision.order {
+            problem = obey(order).err().map(|fault| fault.to_string());
+        }
+        if let Some(order) = decision.order.filter(|_| problem.is_some()) {
+            obeyed = steerer.refused(&order).filter(|instead| obey(instead).is_ok());
+        }
+        if let Some(order) = &obeyed {
             steerer.obeyed(order, look);
         }
-        let step = obeyed.as_ref().and_then(|obeyed| obeyed.as_ref().ok()?.step);
-        let problem = match &obeyed {
-            Some(obeyed) => obeyed.as_ref().err().map(ToString::to_string),
-            None => before.problem.clone(),
-        };
+        let step = obeyed.and_then(|order| order.step);
         let figures = Figures {
             standing: steerer.standing(),
             offset: decision.offset.or(before.offset),
@@ -126,24 +150,44 @@ impl Steering {
         };
         tell(&before, &figures, &decision, step);
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = figures;
-        obeyed.and_then(Result::ok)
+        obeyed
+    }
+
+    /// The kernel doesn't say how its clock runs; told once.
+    fn unreadable(&self, error: &io::Error) {
+        let before = self.figures();
+        let figures = Figures { problem: Some(because(error)), ..before };
+        tell_problem(&before, &figures);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = figures;
     }
 }
 
-/// The kernel's clock beside the served one; none where either can't be had.
-fn look(counter: &Counter, clock: &Disciplined, snapshots: &Reader) -> Option<Look> {
+/// What ends the correction of an order at the end, if the kernel's clock still runs at what was ordered.
+fn last_order(order: &Order, frequency: Option<Frequency>) -> Option<Order> {
+    let is_ours = order.phase != Frequency::ZERO && frequency == Some(order.total());
+    is_ours.then(|| order.settled())
+}
+
+/// The kernel's clock beside the served one; none where that can't be had.
+fn look(
+    counter: &Counter,
+    clock: &Disciplined,
+    snapshots: &Reader,
+    kernel: impl FnOnce() -> io::Result<KernelState>,
+) -> io::Result<Option<Look>> {
     let best = (1..READINGS).fold(clock::reading(counter), |best, _| {
         let next = clock::reading(counter);
         if next.error_ticks < best.error_ticks { next } else { best }
     });
-    let KernelState { frequency, offset, adjtime_left, .. } = KernelState::read().ok()?;
-    Some(Look {
+    let KernelState { frequency, offset, adjtime_left, .. } = kernel()?;
+    let look = |snapshot| Look {
         clock: best,
-        snapshot: snapshots.read().ok()?.snapshot,
+        snapshot,
         is_synchronised: clock.to_leave(best.ticks) != ToLeave::Nothing,
         kernel: KernelClock { frequency, offset, adjtime_left },
         suspended: suspended(),
-    })
+    };
+    Ok(snapshots.read().ok().map(|read| look(read.snapshot)))
 }
 
 /// How long the machine has been suspended since it started. Whatever comes between two readings makes it less.
@@ -163,18 +207,22 @@ fn tell(before: &Figures, now: &Figures, decision: &Decision, step: Option<Span>
     if let Some(step) = step {
         warn!("the machine's clock was stepped by {}", signed_seconds(step.as_seconds_f64()));
     }
-    if now.problem != before.problem {
-        match &now.problem {
-            Some(problem) => error!("the machine's clock isn't steered: {problem}"),
-            None => info!("the machine's clock can be steered again"),
-        }
-    }
+    tell_problem(before, now);
     if now.standing != before.standing {
         let text = format!("the machine's clock: {}", standing_text(now));
         match now.standing {
             Standing::Waiting | Standing::Steered => info!("{text}"),
             Standing::Held | Standing::TooLarge => warn!("{text}"),
             Standing::Panic | Standing::Contested => error!("{text}"),
+        }
+    }
+}
+
+fn tell_problem(before: &Figures, now: &Figures) {
+    if now.problem != before.problem {
+        match &now.problem {
+            Some(problem) => error!("the machine's clock isn't steered: {problem}"),
+            None => info!("the machine's clock can be steered again"),
         }
     }
 }

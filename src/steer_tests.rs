@@ -28,7 +28,13 @@ fn look_off_by(offset_ns: i64, second: i64) -> Look {
 }
 
 fn steerer() -> Steerer {
-    Steerer::new(SteerSettings { nominal_rate: Rate::NANOSECOND, first_step_unlimited: false, kept: None })
+    Steerer::new(SteerSettings {
+        nominal_rate: Rate::NANOSECOND,
+        first_step_unlimited: false,
+        kept: None,
+        has_begun: false,
+        is_contested: false,
+    })
 }
 
 #[test]
@@ -49,6 +55,35 @@ fn what_was_obeyed_is_counted_and_what_was_not_is_told() {
     let figures = steering.figures();
     assert_eq!((figures.steps, figures.problem), (1, None));
     assert_eq!(figures.offset, obeyed.step.map(|step| -step));
+}
+
+#[test]
+fn a_step_that_is_refused_leaves_a_clock_that_nobody_vouches_for() {
+    let (steering, mut steerer) = (Steering::default(), steerer());
+    let steps_are_refused = |order: &Order| match order.step {
+        Some(_) => Err(Fault::new("it was stepped less than 900 s ago")),
+        None => Ok(()),
+    };
+    for second in 1..4 {
+        let held = steering.beat(&mut steerer, &look_off_by(300_000_000, second), steps_are_refused).unwrap();
+        assert_eq!((held.step, held.phase, held.word.synchronised), (None, Frequency::ZERO, false));
+        let Figures { standing, steps, problem, .. } = steering.figures();
+        assert_eq!((standing, steps), (Standing::TooLarge, 0));
+        assert_eq!(problem.as_deref(), Some("it was stepped less than 900 s ago"));
+    }
+    let refused = steering.beat(&mut steerer, &look_off_by(1_000, 4), |_| Err(Fault::new("no")));
+    assert_eq!(refused, None, "nothing is held instead of a slew");
+}
+
+#[test]
+fn at_the_end_a_clock_that_somebody_else_has_set_is_left_alone() {
+    let order = Steering::default().beat(&mut steerer(), &look_off_by(1_000_000, 1), |_| Ok(())).unwrap();
+    assert_eq!(last_order(&order, Some(order.total())), Some(order.settled()));
+    for found in [None, Some(order.frequency), Some(Frequency::from_units(-90 << 16))] {
+        assert_eq!(last_order(&order, found), None, "{found:?}");
+    }
+    let settled = order.settled();
+    assert_eq!(last_order(&settled, Some(settled.total())), None, "there is nothing to end");
 }
 
 #[test]
@@ -74,9 +109,15 @@ fn this_machine_is_looked_at_and_left_alone() {
     let settings = crate::pulse::settings::clock_settings(&config, &counter, &leaps, None);
     let clock = Disciplined::new(&config, counter, settings);
     let (_writer, reader) = maser_sys::snapshot_cell::snapshot_cell(&Snapshot::UNKNOWN);
-    let look = look(&counter, &clock, &reader).unwrap();
-    assert!(!look.is_synchronised);
     let steering = Steering::default();
+    // As under systemd's ProtectClock=.
+    let refused = look(&counter, &clock, &reader, || Err(io::Error::from_raw_os_error(1))).unwrap_err();
+    steering.unreadable(&refused);
+    let problem = steering.figures().problem.unwrap();
+    assert!(problem.contains("ProtectClock=") && problem.contains("clock.steer"), "{problem}");
+    let steering = Steering::default();
+    let look = look(&counter, &clock, &reader, KernelState::read).unwrap().unwrap();
+    assert!(!look.is_synchronised);
     steering.beat(&mut steerer(), &look, |_| unreachable!("nothing is synchronised"));
     assert_eq!(steering.figures().standing, Standing::Waiting);
 }

@@ -171,6 +171,10 @@ pub struct SteerSettings {
     pub first_step_unlimited: bool,
     /// What reference time gained a second of the counter at its nominal rate, as it was kept from the run before.
     pub kept: Option<f64>,
+    /// A steerer before this one has had the clock within [`STEP_THRESHOLD`]: no step is the first any more.
+    pub has_begun: bool,
+    /// A steerer before this one has left the clock to somebody else.
+    pub is_contested: bool,
 }
 
 /// What the kernel was left with.
@@ -207,8 +211,8 @@ impl Steerer {
             settings,
             rate: NaturalRate::new(settings.nominal_rate),
             left: None,
-            standing: Standing::Waiting,
-            has_begun: false,
+            standing: if settings.is_contested { Standing::Contested } else { Standing::Waiting },
+            has_begun: settings.has_begun,
             large_since: None,
             suspended: None,
             square: 0.0,
@@ -272,6 +276,14 @@ impl Steerer {
             self.has_begun = true;
             self.large_since = None;
         }
+    }
+
+    /// The order of this look was refused: a clock that isn't stepped is one that nobody vouches for. What to do instead.
+    pub fn refused(&mut self, order: &Order) -> Option<Order> {
+        order.step?;
+        self.standing = Standing::TooLarge;
+        let word = KernelWord { synchronised: false, error: None, leap: None, ..order.word };
+        Some(Order { phase: Frequency::ZERO, step: None, word, ..*order })
     }
 
     /// Around a leap second the kernel steps by itself, at a tick of its own.

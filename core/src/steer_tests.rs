@@ -37,9 +37,19 @@ fn snapshot() -> Snapshot {
     }
 }
 
+fn settings(nominal_rate: Rate) -> SteerSettings {
+    SteerSettings {
+        nominal_rate,
+        first_step_unlimited: false,
+        kept: None,
+        has_begun: false,
+        is_contested: false,
+    }
+}
+
 impl Bench {
     fn new(offset_ns: f64, natural: f64, first_step_unlimited: bool) -> Self {
-        let settings = SteerSettings { nominal_rate: Rate::NANOSECOND, first_step_unlimited, kept: None };
+        let settings = SteerSettings { first_step_unlimited, ..settings(Rate::NANOSECOND) };
         let kernel = KernelClock { frequency: Frequency::ZERO, offset: Span::ZERO, adjtime_left: Span::ZERO };
         Self {
             steerer: Steerer::new(settings),
@@ -193,6 +203,47 @@ fn beyond_a_thousand_seconds_nobody_steps_unless_it_is_allowed_at_the_start() {
     let order = bench.seconds(2_000).order.unwrap();
     assert!(order.step.is_none() && !order.word.synchronised);
     assert_eq!(bench.steerer.standing(), Standing::Panic);
+}
+
+#[test]
+fn one_that_comes_after_another_goes_on_as_that_one_did() {
+    let after = |off_ns: f64, has_begun: bool, is_contested: bool| {
+        let mut bench = Bench::new(off_ns, 3e-6, true);
+        let settings = SteerSettings { has_begun, is_contested, ..bench.steerer.settings };
+        bench.steerer = Steerer::new(settings);
+        bench
+    };
+    let mut begun = after(0.2e9, true, false);
+    begun.seconds(899);
+    assert!(begun.orders.iter().all(|order| order.step.is_none()), "it has to last");
+    assert_eq!(begun.steerer.standing(), Standing::TooLarge);
+    assert!((0..3).any(|_| begun.second().order.is_some_and(|order| order.step.is_some())));
+    let mut far = after(1_001e9, true, false);
+    assert!(far.second().order.is_none(), "it isn't the first step");
+    assert_eq!(far.steerer.standing(), Standing::Panic);
+    for off_ns in [0.0, 0.2e9] {
+        let mut contested = after(off_ns, true, true);
+        contested.seconds(1_000);
+        assert_eq!((contested.steerer.standing(), contested.orders.len()), (Standing::Contested, 0));
+    }
+}
+
+#[test]
+fn a_clock_that_may_not_be_stepped_is_vouched_for_by_nobody() {
+    let mut bench = Bench::new(0.3e9, 3e-6, false);
+    let look = bench.look();
+    let order = bench.steerer.look(&look).order.unwrap();
+    assert!(order.step.is_some() && order.word.synchronised);
+    let held = bench.steerer.refused(&order).unwrap();
+    assert_eq!((held.step, held.phase, held.word.synchronised), (None, Frequency::ZERO, false));
+    assert_eq!((held.frequency, held.takes_over), (order.frequency, true));
+    assert_eq!(bench.steerer.standing(), Standing::TooLarge);
+    bench.steerer.obeyed(&held, &look);
+    bench.kernel.frequency = held.total();
+    assert!(bench.second().order.unwrap().step.is_some(), "it is tried again");
+    let mut bench = Bench::new(1e6, 3e-6, false);
+    let order = bench.second().order.unwrap();
+    assert_eq!(bench.steerer.refused(&order), None);
 }
 
 #[test]
@@ -374,7 +425,7 @@ proptest! {
         rate in any::<u64>(),
         unlimited in any::<bool>(),
     ) {
-        let settings = SteerSettings { nominal_rate: Rate::from_bits(rate), first_step_unlimited: unlimited, kept: None };
+        let settings = SteerSettings { first_step_unlimited: unlimited, ..settings(Rate::from_bits(rate)) };
         let mut steerer = Steerer::new(settings);
         let mut steps = 0;
         for (realtime_ns, monotonic_ns, error, ticks, frequency, flags) in looks {

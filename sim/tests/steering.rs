@@ -36,7 +36,13 @@ impl Rig {
         let random = Random::new(seed, 70);
         let utc = shape.leaps.utc(world.truth(0.0));
         let kernel = KernelClock::new(world.rate(), world.ticks(0.0), utc, off, reads, random);
-        let settings = SteerSettings { nominal_rate: world.rate(), first_step_unlimited: false, kept: None };
+        let settings = SteerSettings {
+            nominal_rate: world.rate(),
+            first_step_unlimited: false,
+            kept: None,
+            has_begun: false,
+            is_contested: false,
+        };
         Self {
             world,
             kernel,

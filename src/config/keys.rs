@@ -257,7 +257,8 @@ pub(super) const STEER: Key = Key {
     meaning: "Whether this machine's clock is steered to the served one: its frequency by up to 500 ppm, a step at the \
               start if it is more than 128 ms off, later only if it stays so for 900 s; leap seconds, TAI - UTC and the \
               hardware clock with it. No other daemon may set the clock then (chronyd, ntpd, systemd-timesyncd). It \
-              takes CAP_SYS_TIME.",
+              takes CAP_SYS_TIME. No source may stand on this clock: not a NIC's that phc2sys sets to it (-s \
+              CLOCK_REALTIME), which nobody can tell.",
 };
 
 pub(super) const FIRST_STEP_UNLIMITED: Key = Key {

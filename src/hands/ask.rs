@@ -45,6 +45,8 @@ pub(crate) enum Ask {
     OwnAddresses,
     /// The machine's clock is to be steered so.
     Steer(Ordered),
+    /// Somebody else steers the machine's clock: no server is to do so any more.
+    Contested,
 }
 
 /// What the keeper answers when it could.

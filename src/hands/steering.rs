@@ -63,6 +63,15 @@ impl Ordered {
     }
 }
 
+/// What servers before have done with the machine's clock, since the keeper was started.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Past {
+    /// It has been within what is slewed, or was stepped.
+    pub has_begun: bool,
+    /// Somebody else steers it.
+    pub is_contested: bool,
+}
+
 /// A correction of the phase that isn't renewed is ended after this: three looks of the server's.
 const PHASE_MAX: Duration = Duration::from_secs(3);
 /// TAI − UTC grows by a second in a few years.
@@ -74,8 +83,9 @@ const DAY_S: i64 = 86_400;
 pub(crate) struct Bounds {
     is_allowed: bool,
     first_step_unlimited: bool,
+    past: Past,
     stepped: Option<Duration>,
-    /// An order whose correction of the phase stands, without it, and when that has to end.
+    /// An order whose correction of the phase stands, and when that has to end.
     unsettled: Option<(Order, Duration)>,
 }
 
@@ -91,12 +101,15 @@ impl Bounds {
         if !self.is_allowed {
             return refused("clock.steer isn't set");
         }
+        if self.past.is_contested {
+            return refused("somebody else does, until maser is started again");
+        }
         let order = ordered.order();
         if !order.frequency.is_within_max() || order.frequency.with(order.phase).is_none() {
             return refused("more than 500 ppm");
         }
         if let Some(step) = order.step {
-            let is_unlimited = self.first_step_unlimited && self.stepped.is_none();
+            let is_unlimited = self.first_step_unlimited && !self.past.has_begun;
             if step.abs() > PANIC_THRESHOLD && !is_unlimited {
                 return refused("a step of more than 1000 s");
             }
@@ -119,8 +132,18 @@ impl Bounds {
         if order.step.is_some() {
             self.stepped = Some(now);
         }
-        self.unsettled =
-            (order.phase != Frequency::ZERO).then_some((order.settled(), now.saturating_add(PHASE_MAX)));
+        self.past.has_begun |= order.step.is_some() || order.word.synchronised;
+        self.unsettled = (order.phase != Frequency::ZERO).then_some((*order, now.saturating_add(PHASE_MAX)));
+    }
+
+    /// The clock is somebody else's: nothing is obeyed any more.
+    pub(crate) fn leave(&mut self) {
+        self.past.is_contested = true;
+    }
+
+    /// What the next server has to know.
+    pub(crate) fn past(&self) -> Past {
+        self.past
     }
 
     /// When a correction of the phase has to end, if one stands.
@@ -128,9 +151,15 @@ impl Bounds {
         self.unsettled.map(|(_, due)| due)
     }
 
-    /// What ends a correction that is due by `now`, once.
-    pub(crate) fn settle(&mut self, now: Duration) -> Option<Order> {
-        self.unsettled.take_if(|(_, due)| *due <= now).map(|(order, _)| order)
+    /// What ends a correction that is due by `now`, once. A clock that doesn't run at the `frequency` that was ordered is
+    /// somebody else's by now, or one that can't be read.
+    pub(crate) fn settle(
+        &mut self,
+        now: Duration,
+        frequency: impl FnOnce() -> Option<Frequency>,
+    ) -> Option<Order> {
+        let (order, _) = self.unsettled.take_if(|(_, due)| *due <= now)?;
+        (frequency() == Some(order.total())).then(|| order.settled())
     }
 }
 
@@ -222,17 +251,47 @@ mod tests {
     }
 
     #[test]
+    fn no_step_is_the_first_once_the_clock_was_synchronised() {
+        let mut bounds = Bounds::new(true, true);
+        let word = KernelWord { synchronised: false, ..order().word };
+        bounds.obeyed(&Order { word, ..order() }, at(1));
+        assert!(bounds.check(&stepping(1_001), at(2), 0).is_ok() && !bounds.past().has_begun);
+        bounds.obeyed(&order(), at(2));
+        let fault = bounds.check(&stepping(1_001), at(3), 0).unwrap_err();
+        assert!(fault.to_string().contains("1000 s") && bounds.past().has_begun, "{fault}");
+        assert!(bounds.check(&stepping(1_000), at(3), 0).is_ok());
+    }
+
+    #[test]
+    fn a_clock_that_was_left_to_somebody_else_is_not_set() {
+        let mut bounds = Bounds::new(true, true);
+        bounds.leave();
+        let fault = bounds.check(&Ordered::of(&order()), at(1), 0).unwrap_err();
+        assert!(fault.to_string().contains("somebody else") && bounds.past().is_contested, "{fault}");
+    }
+
+    #[test]
     fn a_correction_of_the_phase_ends_unless_it_is_renewed() {
         let mut bounds = Bounds::new(true, false);
+        let ours = || Some(order().total());
         bounds.obeyed(&order(), at(10));
-        assert_eq!((bounds.due(), bounds.settle(at(12))), (Some(at(13)), None));
+        assert_eq!((bounds.due(), bounds.settle(at(12), ours)), (Some(at(13)), None));
         bounds.obeyed(&order(), at(12));
-        let settled = bounds.settle(at(15)).unwrap();
+        let settled = bounds.settle(at(15), ours).unwrap();
         assert_eq!((settled.total(), settled.step, settled.takes_over), (order().frequency, None, false));
         let KernelWord { synchronised, error, leap, tai_offset_s } = settled.word;
         assert_eq!((synchronised, error, leap, tai_offset_s), (true, None, None, None));
-        assert_eq!((bounds.due(), bounds.settle(at(99))), (None, None));
+        assert_eq!((bounds.due(), bounds.settle(at(99), ours)), (None, None));
         bounds.obeyed(&Order { phase: Frequency::ZERO, ..order() }, at(20));
         assert_eq!(bounds.due(), None);
+    }
+
+    #[test]
+    fn a_correction_that_somebody_else_has_replaced_is_left_alone() {
+        for found in [None, Some(order().frequency), Some(Frequency::from_units(-90 << 16))] {
+            let mut bounds = Bounds::new(true, false);
+            bounds.obeyed(&order(), at(10));
+            assert_eq!((bounds.settle(at(13), || found), bounds.due()), (None, None), "{found:?}");
+        }
     }
 }

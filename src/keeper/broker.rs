@@ -5,9 +5,10 @@ use super::resolver;
 use crate::config::{Config, GpsdPlace, LEAP_FILE_USUAL, SourceKind};
 use crate::hands::ask::{Answer, Ask, Fault};
 use crate::hands::opener::{DOCUMENT_OCTETS_MAX, Opener, interface_addresses};
-use crate::hands::steering::{Bounds, Ordered};
+use crate::hands::steering::{Bounds, Ordered, Past};
 use crate::source::{phc, pps};
-use maser_core::steer::Order;
+use maser_core::steer::{Frequency, Order};
+use maser_sys::adjtimex::KernelState;
 use maser_sys::kernel_clock::{self, KernelClock};
 use maser_sys::steering;
 use nix::unistd::Pid;
@@ -36,6 +37,8 @@ pub(super) struct Broker {
     lookups: BTreeMap<Pid, usize>,
     bounds: Bounds,
     obey: fn(&Order) -> io::Result<()>,
+    /// The kernel's.
+    frequency: fn() -> Option<Frequency>,
 }
 
 /// A test never sets the clock.
@@ -51,7 +54,8 @@ impl Broker {
     pub(super) fn new(config: Config) -> Self {
         let bounds = Bounds::new(config.clock.steer, config.clock.first_step_unlimited);
         let (opener, lookups) = (Opener::default(), BTreeMap::new());
-        Self { config, opener, legacy: None, lookups, bounds, obey: OBEY }
+        let frequency = || KernelState::read().ok().map(|kernel| kernel.frequency);
+        Self { config, opener, legacy: None, lookups, bounds, obey: OBEY, frequency }
     }
 
     /// What the last server has left, if that is still worth something.
@@ -79,6 +83,11 @@ impl Broker {
         Ok(())
     }
 
+    /// What became of the machine's clock.
+    pub(super) fn steering(&self) -> Past {
+        self.bounds.past()
+    }
+
     /// When [`settle`](Self::settle) has something to do.
     pub(super) fn settle_due(&self) -> Option<Duration> {
         self.bounds.due()
@@ -86,7 +95,7 @@ impl Broker {
 
     /// Ends a correction of the clock's phase that nobody looks after any more, as of `now`.
     pub(super) fn settle(&mut self, now: Duration) {
-        if let Some(order) = self.bounds.settle(now)
+        if let Some(order) = self.bounds.settle(now, self.frequency)
             && let Err(error) = (self.obey)(&order)
         {
             warn!("the clock runs on with a correction: {}", steering::because(&error));
@@ -153,6 +162,10 @@ impl Broker {
                 Ok((Answer::Addresses(addresses), None))
             }
             Ask::Steer(ordered) => self.steer(&ordered).map(|()| (Answer::Done, None)),
+            Ask::Contested => {
+                self.bounds.leave();
+                Ok((Answer::Done, None))
+            }
         }
     }
 
@@ -220,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_clock_is_set_within_bounds_and_corrections_end_with_their_server() {
-        use maser_core::steer::{Frequency, KernelWord};
+        use maser_core::steer::KernelWord;
         use std::sync::Mutex;
         static SEEN: Mutex<Vec<Order>> = Mutex::new(Vec::new());
         let order = Order {
@@ -239,14 +252,28 @@ mod tests {
             SEEN.lock().unwrap().push(*order);
             Ok(())
         };
-        assert!(matches!(broker.answer(ask()), Ok((Answer::Done, None))));
-        broker.settle(Duration::MAX);
-        broker.settle(Duration::MAX);
-        let seen: Vec<i64> = SEEN.lock().unwrap().iter().map(|order| order.total().units()).collect();
-        assert_eq!(seen, [2, 5]);
+        let seen =
+            || -> Vec<i64> { SEEN.lock().unwrap().iter().map(|order| order.total().units()).collect() };
+        let obeyed_and_settled = |broker: &mut Broker| {
+            assert!(matches!(broker.answer(ask()), Ok((Answer::Done, None))));
+            broker.settle(Duration::MAX);
+            broker.settle(Duration::MAX);
+        };
+        broker.frequency = || Some(Frequency::from_units(2));
+        obeyed_and_settled(&mut broker);
+        assert_eq!(seen(), [2, 5]);
+        // Another daemon has set it since.
+        broker.frequency = || Some(Frequency::from_units(99));
+        obeyed_and_settled(&mut broker);
+        assert_eq!(seen(), [2, 5, 2]);
         broker.obey = |_| Err(io::Error::from_raw_os_error(1));
         assert!(broker.answer(ask()).unwrap_err().to_string().contains("CAP_SYS_TIME"));
         assert_eq!(broker.settle_due(), None, "what wasn't obeyed needs no end");
+        broker.obey = |_| unreachable!("it is somebody else's");
+        assert_eq!(broker.steering(), Past { has_begun: true, is_contested: false });
+        assert!(matches!(broker.answer(Ask::Contested), Ok((Answer::Done, None))));
+        assert!(broker.answer(ask()).unwrap_err().to_string().contains("somebody else"));
+        assert_eq!(broker.steering(), Past { has_begun: true, is_contested: true });
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a server starts with: the first message, from the keeper.
 
 use crate::config::CONFIG_OCTETS_MAX;
+use crate::hands::Past;
 use crate::interface::{InterfaceFacts, NicFacts};
 use maser_sys::handover::Channel;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -26,6 +27,8 @@ pub(super) struct Handover {
     pub again: bool,
     /// What the server before has left.
     pub legacy: Option<Left>,
+    /// What the servers before have done with the machine's clock.
+    pub steering: Past,
 }
 
 /// What a server has left, and when the keeper heard it, ns by `CLOCK_BOOTTIME`.

@@ -50,8 +50,8 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
     });
     let nics = nics.collect::<Result<_, _>>()?;
     let legacy = handover.legacy.and_then(|left| inherited(&left));
-    let (refused, again) = (handover.refused, handover.again);
-    let handed = Handed { interfaces, refused, nics, hands: hands.clone(), again, legacy };
+    let (refused, again, steering) = (handover.refused, handover.again, handover.steering);
+    let handed = Handed { interfaces, refused, nics, hands: hands.clone(), again, legacy, steering };
     let server = Server::start(config, handed)?;
     let status_server = status_socket.map(|socket| {
         let view = server.view();

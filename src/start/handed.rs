@@ -1,6 +1,6 @@
 //! What the keeper hands to the server it starts.
 
-use crate::hands::Hands;
+use crate::hands::{Hands, Past};
 use crate::interface::{InterfaceFacts, NicFacts};
 use crate::state::legacy::Legacy;
 use std::os::fd::OwnedFd;
@@ -31,4 +31,6 @@ pub struct Handed {
     pub again: bool,
     /// What the server before has left.
     pub legacy: Option<Legacy>,
+    /// What the servers before have done with the machine's clock.
+    pub steering: Past,
 }

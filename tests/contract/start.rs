@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use maser::config::{Config, PortChoice, Workers};
-use maser::hands::Hands;
+use maser::hands::{Hands, Past};
 use maser::interface::Interface;
 
 use maser::start::{Handed, HandedInterface, ServeError, Server};
@@ -44,6 +44,7 @@ fn start(port: PortChoice, listen: SocketAddr, interface: &Interface) -> Result<
             hands: Hands::own(),
             again: false,
             legacy: None,
+            steering: Past::default(),
         },
     )
 }

@@ -355,6 +355,15 @@ fn another_daemon_is_noticed_and_left_alone() {
     assert!(is_held(&offsets) && unsynchronised == 0, "{offsets:?}");
     assert_eq!(kernel().frequency.units(), -(90 << 16), "it was left alone; {off} {apart}");
     assert!((apart_ns() - apart).abs() < 100_000);
+    // The next server doesn't take it back.
+    server.signal_server(Signal::SIGKILL);
+    let is_left = || server.log().matches("not steered until maser is started again").count() == 2;
+    wait_for("left alone by the next server, too", &server, 60, is_left);
+    wait_until(&server, "locked again", |status| status["state"] == "locked");
+    thread::sleep(Duration::from_secs(5));
+    assert!(steering(&server)["state"].as_str().unwrap().contains("chronyd"), "{}", server.log());
+    assert_eq!(kernel().frequency.units(), -(90 << 16), "by the next server, too");
+    assert!((apart_ns() - apart).abs() < 100_000);
     stop(&mut server);
     assert_eq!(kernel().frequency.units(), -(90 << 16), "at the end, too");
 }

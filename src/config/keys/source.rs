@@ -149,7 +149,8 @@ pub(in crate::config) const TIMESCALE: Key = Key {
     expected: "\"tai\" or \"utc\"",
     absent: Absent::Value(r#""tai""#),
     meaning: "What the clock keeps: \"tai\" as PTP has it and ptp4l and ts2phc set it, 37 s ahead of UTC since 2017; \"utc\" \
-              where it was set to the machine's time. A clock that nobody sets keeps neither: name other sources beside \
+              where it was set to the machine's time; never beside clock.steer where that machine is this one: they would follow \
+              each other. A clock that nobody sets keeps neither: name other sources beside \
               it, which outvote it then.",
 };
 
