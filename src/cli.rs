@@ -468,7 +468,7 @@ mod tests {
             let name = format!("{}.{}", key.section, key.name);
             text.lines().any(|line| line == name || line.starts_with(&format!("{name} (type ")))
         };
-        assert_eq!(KEYS.iter().filter(told).count(), 45);
+        assert_eq!(KEYS.iter().filter(told).count(), 47);
         assert!(text.contains("\nsource.baud (type nmea, ubx)\n    Takes one of 4800, "), "{text}");
     }
 }

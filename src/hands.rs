@@ -8,7 +8,7 @@ pub(crate) mod lookup;
 pub(crate) mod opener;
 pub(crate) mod steering;
 
-pub use ask::{Fault, FileIdentity, Kept};
+pub use ask::{Fault, FileIdentity, Kept, PhcFacts};
 pub use lookup::found;
 pub use steering::Past;
 
@@ -80,7 +80,7 @@ impl Hands {
         self.descriptor(|_| Opener::pps(path, edge), &Ask::Pps(source)).map(File::from)
     }
 
-    /// A NIC's clock, as [`maser_sys::phc::open_file`] opens it, and its name; with a channel its edges are stamped.
+    /// A NIC's clock, as [`maser_sys::phc::open_file`] opens it, and what it is; with a channel its edges are stamped.
     ///
     /// # Errors
     /// Why it can't be used, and what to do about it.
@@ -89,11 +89,11 @@ impl Hands {
         source: usize,
         path: &Path,
         channel: Option<&maser_sys::phc::Channel>,
-    ) -> Result<(File, String), Fault> {
+    ) -> Result<(File, PhcFacts), Fault> {
         match &mut *self.whose() {
             Whose::Own(opener) => opener.phc(source, path, channel),
             Whose::Keepers(keeper) => match ask(keeper, &Ask::Phc(source))? {
-                (Answer::Phc(name), Some(file)) => Ok((file.into(), name)),
+                (Answer::Phc(facts), Some(file)) => Ok((file.into(), facts)),
                 (answer, _) => Err(unexpected(&answer)),
             },
         }

@@ -59,7 +59,7 @@ pub(crate) enum Answer {
     /// The descriptor of the list of leap seconds comes along.
     LeapFile(FileIdentity),
     /// The descriptor of a NIC's clock comes along; what its driver calls it.
-    Phc(String),
+    Phc(PhcFacts),
     /// Yes or no.
     Is(bool),
     /// What was kept.
@@ -68,6 +68,15 @@ pub(crate) enum Answer {
     Addresses(Vec<IpAddr>),
     /// In the order in which they were handed over.
     Nics(Vec<NicNow>),
+}
+
+/// What is known of a NIC's clock that was opened.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PhcFacts {
+    /// Its driver's name for it.
+    pub name: String,
+    /// Whether it stamps both ends of a pulse, of which one was asked for.
+    pub stamps_both_edges: bool,
 }
 
 /// What was kept across restarts, and where.

@@ -1,6 +1,6 @@
 //! What opens by name or takes privileges: the keeper does it for its server, a server without one for itself.
 
-use super::ask::{Fault, FileIdentity, Kept};
+use super::ask::{Fault, FileIdentity, Kept, PhcFacts};
 use super::gpsd_socket::OwnSocket;
 use super::kept_state::KeptState;
 use crate::state::{Document, StateDirectory, StateError};
@@ -15,7 +15,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A document takes 2 kB; the server's text isn't believed to be one.
 pub(crate) const DOCUMENT_OCTETS_MAX: usize = 8 << 10;
@@ -24,8 +24,8 @@ pub(crate) const DOCUMENT_OCTETS_MAX: usize = 8 << 10;
 #[derive(Debug, Default)]
 pub(crate) struct Opener {
     sockets: BTreeMap<usize, OwnSocket>,
-    /// What was switched on for sources, and is put back when this ends.
-    stamps: BTreeMap<usize, ExternalStamps>,
+    /// What was switched on for sources, on which device, and is put back when this ends.
+    stamps: BTreeMap<usize, (PathBuf, ExternalStamps)>,
     state: Option<KeptState>,
 }
 
@@ -38,22 +38,30 @@ impl Opener {
         pps::open_file(path, edge).map(OwnedFd::from).map_err(Fault::new)
     }
 
-    /// A NIC's clock for reading, and its name. Only this process can change its pins.
+    /// A NIC's clock for reading, and what it is. Only this process can change its pins.
     pub(crate) fn phc(
         &mut self,
         source: usize,
         path: &Path,
         channel: Option<&phc::Channel>,
-    ) -> Result<(File, String), Fault> {
+    ) -> Result<(File, PhcFacts), Fault> {
         // Those of a device that went away, perhaps.
         self.stamps.remove(&source);
         let file = phc::open_file(path).map_err(Fault::new)?;
+        let mut facts = PhcFacts { name: phc::clock_name(&file), stamps_both_edges: false };
         if let Some(channel) = channel {
-            phc::hear_only(&file, channel.number).map_err(Fault::new)?;
-            self.stamps.insert(source, ExternalStamps::switch_on(path, channel).map_err(Fault::new)?);
+            let hears_alone = phc::hear_only(&file, channel.number).map_err(Fault::new)?;
+            if !hears_alone && self.stamps.values().any(|(other, _)| other == path) {
+                return Err(Fault::new(
+                    "another source reads edges of this clock, and before Linux 6.7 they take them from each other: keep one \
+                     of the two",
+                ));
+            }
+            let stamps = ExternalStamps::switch_on(path, channel).map_err(Fault::new)?;
+            facts.stamps_both_edges = stamps.is_both_edges();
+            self.stamps.insert(source, (path.to_owned(), stamps));
         }
-        let name = phc::clock_name(&file);
-        Ok((file, name))
+        Ok((file, facts))
     }
 
     /// The socket as it is, or a new one where there is none or somebody removed its file.

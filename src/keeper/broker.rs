@@ -123,8 +123,8 @@ impl Broker {
             }
             Ask::Phc(source) => {
                 let (device, channel) = phc::place(self.kind(source)?).ok_or_else(not_of_this_kind)?;
-                let (file, name) = self.opener.phc(source, &device, channel.as_ref())?;
-                Ok((Answer::Phc(name), Some(file.into())))
+                let (file, facts) = self.opener.phc(source, &device, channel.as_ref())?;
+                Ok((Answer::Phc(facts), Some(file.into())))
             }
             Ask::Gpsd(source) => {
                 let SourceKind::Gpsd(GpsdPlace::Socket(path)) = self.kind(source)?.clone() else {

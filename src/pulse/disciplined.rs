@@ -83,6 +83,7 @@ pub struct Driven {
     server: Option<IpAddr>,
     failing: bool,
     refusal_logged: Option<Ticks>,
+    note_logged: Option<Ticks>,
 }
 
 /// All that the status needs of the clock, as of one moment.
@@ -347,7 +348,14 @@ impl Disciplined {
                 driven.problem = Some(text);
                 told
             }
-            Word::Noted(text) => Some(Told { text: format!("{name}: {text}"), is_warning: true }),
+            Word::Noted(text) => {
+                let now = self.counter.now();
+                let is_long = |then| self.passed(then, now) >= REFUSAL_LOGGED_EVERY;
+                driven.note_logged.is_none_or(is_long).then(|| {
+                    driven.note_logged = Some(now);
+                    Told { text: format!("{name}: {text}"), is_warning: true }
+                })
+            }
             Word::Detail(text) => {
                 driven.detail = Some(text);
                 None

@@ -8,6 +8,7 @@
 use super::attempt::keep_working;
 use super::{RETRY, Teller, Word};
 use crate::config::{SourceKind, Timescale};
+use crate::hands::PhcFacts;
 use crate::phc::{Look, PhcFollower, READ_EVERY};
 use crate::pulse::settings::BUILD_DATE_MARGIN;
 use maser_core::discipline::{LeapClaim, Observation, Pulse, TaiSample, TimeSample};
@@ -16,6 +17,7 @@ use maser_core::time::{BUILD_DATE, Instant, Span, Ticks};
 use maser_sys::counter::Counter;
 use maser_sys::phc::{Channel, CrossRead, Phc, PhcEdge};
 use maser_sys::phc_cell::phc_cell;
+use maser_sys::pps::Edge;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,7 +27,7 @@ use std::time::Duration;
 const READINGS_A_SAMPLE: u32 = 8;
 const _: () = assert!(READ_EVERY.as_millis() * READINGS_A_SAMPLE as u128 == 1_000);
 
-/// An edge so soon after another is the other end of a pulse: NICs that can't stamp one kind alone stamp both.
+/// An edge so soon after another is the other end of a pulse, of NICs that can't stamp one kind alone.
 const PULSE_NS_MAX: i64 = 500_000_000;
 
 /// A stamp that is older is placed by no line.
@@ -61,7 +63,7 @@ pub fn run_time(device: &Path, timescale: Timescale, counter: Counter, teller: &
 
 /// Tells of every pulse on a channel until the driver is to end.
 pub fn run_pulses(device: &Path, channel: &Channel, counter: Counter, teller: &mut Teller<'_>) {
-    run(device, Some(channel), counter, teller, |clock, teller| clock.follow_pulses(channel.number, teller));
+    run(device, Some(channel), counter, teller, |clock, teller| clock.follow_pulses(channel, teller));
 }
 
 fn run(
@@ -75,10 +77,11 @@ fn run(
     let (hands, source) = (teller.hands(), teller.source());
     let open = || {
         let clock = || -> Result<Clock, String> {
-            let (file, name) = hands.open_phc(source, device, channel).map_err(|error| error.to_string())?;
+            let (file, facts) = hands.open_phc(source, device, channel).map_err(|error| error.to_string())?;
+            let PhcFacts { name, stamps_both_edges } = facts;
             let phc = Phc::of_file(file).map_err(|error| error.to_string())?;
             let follower = PhcFollower::new(phc, counter, phc_cell().0);
-            Ok(Clock { follower, counter, about: About { name, by: None, jumps: 0 } })
+            Ok(Clock { follower, counter, stamps_both_edges, about: About { name, by: None, jumps: 0 } })
         };
         let clock = clock().map_err(|error| format!("{path}: {error}"))?;
         let opened = format!("{path}: {}", clock.about);
@@ -117,6 +120,7 @@ impl fmt::Display for About {
 struct Clock {
     follower: PhcFollower,
     counter: Counter,
+    stamps_both_edges: bool,
     about: About,
 }
 
@@ -140,7 +144,7 @@ impl Clock {
         Ok(())
     }
 
-    fn follow_pulses(&mut self, channel: u32, teller: &mut Teller<'_>) -> io::Result<()> {
+    fn follow_pulses(&mut self, channel: &Channel, teller: &mut Teller<'_>) -> io::Result<()> {
         // What was stamped before we came is old.
         for _ in 0..STALE_EDGES_MAX {
             if self.follower.device().edge(Duration::ZERO)?.is_none() {
@@ -151,21 +155,22 @@ impl Clock {
         let mut looked = self.counter.now();
         while !teller.is_stopped() {
             let left = self.left_of(READ_EVERY, looked);
-            let edge = self.follower.device().edge(left)?.filter(|edge| edge.channel == channel);
+            let edge = self.follower.device().edge(left)?.filter(|edge| edge.channel == channel.number);
             // A reading after each edge: its stamp is then between two.
             if edge.is_some() || self.left_of(READ_EVERY, looked).is_zero() {
                 looked = self.counter.now();
                 self.look(teller)?;
             }
-            if let Some(edge) = edge {
+            let before = edge.and_then(|edge| last.replace(edge));
+            if let Some(edge) =
+                edge.filter(|&edge| !self.stamps_both_edges || is_asked(before, edge, channel.edge))
+            {
                 (heard, is_silent) = (self.counter.now(), false);
-                if !last.replace(edge).is_some_and(|before| is_other_end(before, edge)) {
-                    teller.tell(self.placed(edge));
-                }
+                teller.tell(self.placed(edge));
             } else if !is_silent && self.left_of(SILENCE, heard).is_zero() {
                 is_silent = true;
-                let why = "no edge comes; is the pulse on this pin, and is it the pin of this channel?";
-                teller.tell(Word::Failed(format!("channel {channel}: {why}")));
+                let why = silent_because(last.is_some(), channel.edge);
+                teller.tell(Word::Failed(format!("channel {}: {why}", channel.number)));
             }
         }
         Ok(())
@@ -225,6 +230,25 @@ impl Clock {
     }
 }
 
+/// Whether of a pulse's two ends, both of which are stamped, this is the one that was asked for.
+fn is_asked(before: Option<PhcEdge>, edge: PhcEdge, asked: Edge) -> bool {
+    let is_other_end = before.is_some_and(|before| is_other_end(before, edge));
+    is_other_end == (asked == Edge::Clear)
+}
+
+const fn silent_because(are_edges: bool, asked: Edge) -> &'static str {
+    match (are_edges, asked) {
+        (false, _) => "no edge comes; is the pulse on this pin, and is it the pin of this channel?",
+        (true, Edge::Assert) => {
+            "edges come, but none half a second after another; are there more pulses than one a second?"
+        }
+        (true, Edge::Clear) => {
+            "edges come, but none within half a second of another; is the pulse longer, or does the NIC stamp the other edge \
+             alone (edge = \"assert\")?"
+        }
+    }
+}
+
 const fn is_other_end(before: PhcEdge, edge: PhcEdge) -> bool {
     let apart = edge.phc_ns.saturating_sub(before.phc_ns);
     apart >= 0 && apart < PULSE_NS_MAX
@@ -255,7 +279,6 @@ fn told(reading: &PhcReading, timescale: Timescale, counter: &Counter) -> Word {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use maser_sys::pps::Edge;
 
     const SET_NS: i64 = 2_000_000_000_123_456_789;
 
@@ -286,6 +309,18 @@ mod tests {
         assert!(is_other_end(edge(SET_NS), edge(SET_NS + 100_000_000)));
         assert!(!is_other_end(edge(SET_NS), edge(SET_NS + 900_000_000)));
         assert!(!is_other_end(edge(SET_NS), edge(SET_NS - 100_000_000)), "the clock was set back");
+    }
+
+    #[test]
+    fn of_both_ends_that_are_stamped_the_one_asked_for_is_told() {
+        let edges: Vec<_> = (0..8).map(|k| SET_NS + k / 2 * 1_000_000_000 + k % 2 * 100_000_000).collect();
+        for (asked, first) in [(Edge::Assert, 0), (Edge::Clear, 1)] {
+            let mut last = None;
+            let edges = edges.iter().map(|&phc_ns| PhcEdge { channel: 0, phc_ns });
+            let told: Vec<_> = edges.filter(|&edge| is_asked(last.replace(edge), edge, asked)).collect();
+            let expected = (0..4).map(|k| SET_NS + k * 1_000_000_000 + first * 100_000_000);
+            assert_eq!(told.iter().map(|edge| edge.phc_ns).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -121,7 +121,8 @@ impl PhcFitter {
             if elapsed <= 0 {
                 return None;
             }
-            self.turns -= ratio(self.turns, elapsed, self.ticks(FORGOTTEN_NS));
+            let forgotten = self.ticks(FORGOTTEN_NS);
+            self.turns -= ratio(self.turns, elapsed.min(forgotten), forgotten);
             if self.stands(&last, &reading) {
                 if !self.is_stopped {
                     self.lose();

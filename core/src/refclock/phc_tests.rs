@@ -231,3 +231,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn after_a_long_silence_it_is_found_as_before() {
+    for gap_s in [10, 63, 65, 100, 10_000] {
+        let mut world = World::new(2_500, 0);
+        for turn in 0..20 {
+            world.turn(if turn % 2 == 0 { 100_000 } else { -100_000 });
+            world.run(1, 150);
+        }
+        world.run(4, 150);
+        world.now_ns += gap_s * 1_000_000_000;
+        assert_eq!(world.run(20, 150), [PhcEvent::Found], "after {gap_s} s");
+    }
+}

@@ -161,9 +161,9 @@ pub(in crate::config) const CHANNEL: Key = Key {
     expected: "the number of a channel from 0 to 255",
     absent: Absent::Meaning("the clock's own time is taken, and no pulses"),
     meaning: "The channel of the clock on which a receiver's pulses are stamped (external timestamps). The source is these \
-              pulses then, as with pps, and what time the clock itself keeps doesn't matter: it may run free. Edges that \
-              follow another within half a second are taken for the other end of the pulse, since some NICs (Intel i210) \
-              stamp both.",
+              pulses then, as with pps, and what time the clock itself keeps doesn't matter: it may run free. Of NICs that \
+              stamp both ends of a pulse (Intel i210) an edge that follows another within half a second is taken for the \
+              other end: pulses have to be shorter. Afterwards the channel is off.",
 };
 
 pub(in crate::config) const PIN: Key = Key {

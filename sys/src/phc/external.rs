@@ -45,13 +45,13 @@ pub struct Channel {
     pub edge: Edge,
 }
 
-/// A channel that stamps, and a pin that leads to it, until this is dropped: then both are as before.
+/// A channel that stamps, and a pin that leads to it, until this is dropped: then pins are as before, and the channel is off.
 #[derive(Debug)]
 pub struct ExternalStamps {
     file: File,
     channel: u32,
-    /// As it was, if it had to be changed.
-    pin: Option<Pin>,
+    /// As they were, if they had to be changed: the one that leads there now first, then those that did.
+    pins: Vec<Pin>,
     is_both_edges: bool,
 }
 
@@ -77,10 +77,10 @@ impl ExternalStamps {
             return Err(PhcError::NoSuchChannel { channels: has.channels });
         }
         let pins = pins(&file, has.pins)?;
-        let mut stamps = Self { file, channel: channel.number, pin: None, is_both_edges: false };
-        // From here on, dropping it puts back what was changed.
-        if let Some(pin) = pin_to_set(&pins, channel)? {
-            stamps.pin = Some(pin);
+        let changed = pins_to_change(&pins, channel)?;
+        // From here on, dropping it puts back what was changed; nothing was before.
+        let mut stamps = Self { file, channel: channel.number, pins: changed, is_both_edges: false };
+        if let Some(pin) = stamps.pins.first() {
             stamps.set_pin(pin.with(STAMPS_FUNCTION, channel.number))?;
         }
         stamps.is_both_edges = stamps.enable(channel.edge)?;
@@ -136,24 +136,25 @@ impl Drop for ExternalStamps {
     fn drop(&mut self) {
         // Nobody is left to tell that the device is gone.
         let _ = self.request(STAMPS, 0);
-        if let Some(pin) = self.pin {
+        for &pin in &self.pins {
             let _ = self.set_pin(pin);
         }
     }
 }
 
-/// From now on `reader` hears of this channel alone. Before Linux 6.7 all readers of a clock share one queue, each edge is
-/// heard by one of them, and this does nothing.
+/// From now on `reader` hears of this channel alone. False before Linux 6.7, where all readers of a clock share one queue, and
+/// each edge is heard by one of them.
 ///
 /// # Errors
 /// When the device is gone.
-pub fn hear_only(reader: &File, channel: u32) -> Result<(), PhcError> {
+pub fn hear_only(reader: &File, channel: u32) -> Result<bool, PhcError> {
     if tell(reader, HEAR_NOTHING).is_err() {
-        return Ok(());
+        return Ok(false);
     }
     let mut channel = channel;
     call(reader, HEAR_ONE, &mut channel)
-        .map_err(|error| PhcError::Failed { call: "PTP_MASK_EN_SINGLE", error })
+        .map_err(|error| PhcError::Failed { call: "PTP_MASK_EN_SINGLE", error })?;
+    Ok(true)
 }
 
 fn pins(file: &File, count: u32) -> Result<Vec<Pin>, PhcError> {
@@ -165,17 +166,21 @@ fn pins(file: &File, count: u32) -> Result<Vec<Pin>, PhcError> {
     (0..count.min(PINS_MAX)).map(pin).collect()
 }
 
-/// The pin that has to be programmed, as it is; none if nothing has to be.
-fn pin_to_set(pins: &[Pin], channel: &Channel) -> Result<Option<Pin>, PhcError> {
+/// The pins that programming the one that is wanted changes, as they are, that one first; none if nothing has to be programmed.
+/// The kernel lets one pin alone lead to a channel, and takes any other off it.
+fn pins_to_change(pins: &[Pin], channel: &Channel) -> Result<Vec<Pin>, PhcError> {
     let leads_there = |pin: &&Pin| pin.function == STAMPS_FUNCTION && pin.channel == channel.number;
     let names = || pins.iter().map(Pin::name).collect::<Vec<_>>().join(", ");
     match &channel.pin {
         Some(wanted) => {
             let is_wanted = |pin: &&Pin| pin.name() == *wanted || wanted.parse() == Ok(pin.index);
             let pin = pins.iter().find(is_wanted).ok_or_else(|| PhcError::NoSuchPin { pins: names() })?;
-            Ok((!leads_there(&pin)).then_some(*pin))
+            if leads_there(&pin) {
+                return Ok(Vec::new());
+            }
+            Ok([pin].into_iter().chain(pins.iter().filter(leads_there)).copied().collect())
         }
-        None if pins.is_empty() || pins.iter().any(|pin| leads_there(&pin)) => Ok(None),
+        None if pins.is_empty() || pins.iter().any(|pin| leads_there(&pin)) => Ok(Vec::new()),
         None => Err(PhcError::NoPinLeadsThere { pins: names() }),
     }
 }
@@ -196,18 +201,21 @@ mod tests {
     #[test]
     fn a_pin_is_programmed_where_none_leads_there() {
         let pins = [pin(0, "SDP0", 0, 0), pin(1, "SDP1", STAMPS_FUNCTION, 1), pin(2, "SDP2", 2, 1)];
-        let set = |number, pin| pin_to_set(&pins, &wanted(number, pin)).map(|pin| pin.map(|pin| pin.index));
-        assert_eq!(set(0, Some("SDP0")).unwrap(), Some(0));
-        assert_eq!(set(0, Some("2")).unwrap(), Some(2), "by its number");
-        assert_eq!(set(1, Some("SDP1")).unwrap(), None, "it does already");
-        assert_eq!(set(1, None).unwrap(), None, "one does already");
-        assert_eq!(set(0, Some("SDP1")).unwrap(), Some(1), "it leads elsewhere");
-        assert_eq!(set(1, Some("SDP2")).unwrap(), Some(2), "it does something else");
+        let set = |number, pin| {
+            let changed = pins_to_change(&pins, &wanted(number, pin));
+            changed.map(|pins| pins.iter().map(|pin| pin.index).collect::<Vec<_>>())
+        };
+        assert_eq!(set(0, Some("SDP0")).unwrap(), [0]);
+        assert_eq!(set(0, Some("2")).unwrap(), [2], "by its number");
+        assert!(set(1, Some("SDP1")).unwrap().is_empty(), "it does already");
+        assert!(set(1, None).unwrap().is_empty(), "one does already");
+        assert_eq!(set(0, Some("SDP1")).unwrap(), [1], "it leads elsewhere");
+        assert_eq!(set(1, Some("SDP2")).unwrap(), [2, 1], "it does something else, and another led there");
         let told = |number, pin| set(number, pin).unwrap_err().to_string();
         assert_eq!(told(0, Some("SDP9")), "no such pin; the device has SDP0, SDP1, SDP2");
         assert!(told(0, None).starts_with("no pin leads to the channel; name the one"));
-        let none = |pin| pin_to_set(&[], &wanted(0, pin));
-        assert!(none(None).unwrap().is_none());
+        let none = |pin| pins_to_change(&[], &wanted(0, pin));
+        assert!(none(None).unwrap().is_empty());
         assert!(none(Some("SDP0")).unwrap_err().to_string().contains("leave out `pin`"));
     }
 
