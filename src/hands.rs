@@ -1,6 +1,7 @@
 //! The server's way to what it may not open itself any more.
 
 pub(crate) mod ask;
+pub(crate) mod fault;
 pub(crate) mod gpsd_socket;
 pub(crate) mod kept_state;
 mod lock_down;
@@ -8,7 +9,8 @@ pub(crate) mod lookup;
 pub(crate) mod opener;
 pub(crate) mod steering;
 
-pub use ask::{Fault, FileIdentity, Kept, PhcFacts};
+pub use ask::{FileIdentity, Kept, PhcFacts};
+pub use fault::Fault;
 pub use lookup::found;
 pub use steering::Past;
 

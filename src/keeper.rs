@@ -23,7 +23,8 @@ mod tests;
 
 use crate::cli::ServeArguments;
 use crate::config::Config;
-use crate::hands::ask::{self, Answer, Ask, Fault, shortened};
+use crate::hands::ask::{self, Answer, Ask};
+use crate::hands::fault::{Fault, shortened};
 use crate::status::{StatusSocket, Surroundings};
 use broker::Broker;
 use handover::Handover;
@@ -414,8 +415,7 @@ impl Drop for Keeper {
     }
 }
 
-/// Puts back what a keeper that was killed, or this one, has changed of NICs; those that take their packets through the
-/// kernel change nothing.
+/// Puts back what a keeper that was killed, or this one, has changed of NICs; without any nothing was.
 fn restore_left(config: &Config) {
     if config.server.interfaces.is_empty() && !nics::are_wanted(config) {
         return;

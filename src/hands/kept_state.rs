@@ -1,7 +1,8 @@
 //! The clock's state on disk, for a process that can't wait for one: it is read once and written by a thread. Where the
 //! disk hangs, servers are started again all the same.
 
-use super::ask::{Fault, Kept};
+use super::ask::Kept;
+use super::fault::Fault;
 use crate::state::{Document, StateDirectory};
 use std::io;
 use std::path::PathBuf;

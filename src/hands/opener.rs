@@ -1,6 +1,7 @@
 //! What opens by name or takes privileges: the keeper does it for its server, a server without one for itself.
 
-use super::ask::{Fault, FileIdentity, Kept, PhcFacts};
+use super::ask::{FileIdentity, Kept, PhcFacts};
+use super::fault::Fault;
 use super::gpsd_socket::OwnSocket;
 use super::kept_state::KeptState;
 use crate::state::{Document, StateDirectory, StateError};

@@ -1,7 +1,7 @@
 //! How far the server's word goes where the machine's clock is steered: the keeper obeys it within bounds, so that a server
 //! that was taken over can do little.
 
-use super::ask::Fault;
+use super::fault::Fault;
 use maser_core::steer::{Frequency, KernelWord, LeapSecond, Order, PANIC_THRESHOLD, STEP_OUT};
 use maser_core::time::{Span, is_last_of_month};
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,8 @@
 use super::handover::Left;
 use super::resolver;
 use crate::config::{Config, GpsdPlace, LEAP_FILE_USUAL, SourceKind};
-use crate::hands::ask::{Answer, Ask, Fault};
+use crate::hands::ask::{Answer, Ask};
+use crate::hands::fault::Fault;
 use crate::hands::opener::{DOCUMENT_OCTETS_MAX, Opener, interface_addresses};
 use crate::hands::steering::{Bounds, Ordered, Past};
 use crate::source::{phc, pps};

@@ -4,7 +4,7 @@ use super::handover::{Handover, Left};
 use super::{start_log, terminal_width};
 use crate::cli::ServeArguments;
 use crate::hands::Hands;
-use crate::hands::ask::shortened;
+use crate::hands::fault::shortened;
 use crate::start::{Handed, HandedInterface, Server};
 use crate::state::legacy::Legacy;
 use crate::status::{self, Page, StatusServer};

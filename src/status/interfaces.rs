@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::table::{Columns, section};
+use super::columns::{Columns, section};
 use super::units::{count, printable};
 use super::{Counters, Status};
 

@@ -5,6 +5,7 @@
 //! what is counted per second is counted over the difference of two uptimes.
 
 mod client;
+mod columns;
 mod interfaces;
 mod nics;
 mod place;

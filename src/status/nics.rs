@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::table::Columns;
+use super::columns::Columns;
 use super::units::{float, seconds, signed_seconds};
 use super::{Counters, Status};
 

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::table::{Columns, core_name, offset_text, reference_name, residence_cells};
+use super::columns::Columns;
+use super::table::{core_name, offset_text, reference_name, residence_cells};
 use super::units::{count, per_second, printable, seconds, uptime};
 use super::{Counters, InterfaceStatus, Residence, Status, WorkerStatus, sources_table, sum, tracking_table};
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::table::Columns;
+use super::columns::Columns;
 use super::units::{count, interval, printable, seconds, signed_seconds};
 use super::{SourceStatus, Status};
 

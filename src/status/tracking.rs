@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::table::Columns;
+use super::columns::Columns;
 use super::units::{fraction, printable, seconds, signed_seconds, uptime};
 use super::{LeapKnowledge, Status, SteeringStatus, Tracking};
 
