@@ -151,8 +151,9 @@ impl Clock {
                 break;
             }
         }
-        let (mut last, mut heard, mut is_silent) = (None::<PhcEdge>, self.counter.now(), false);
-        let mut looked = self.counter.now();
+        let (mut last, mut is_silent) = (None::<PhcEdge>, false);
+        // When an edge was told of, when any came, when the clock was read.
+        let [mut heard, mut came, mut looked] = [self.counter.now(); 3];
         while !teller.is_stopped() {
             let left = self.left_of(READ_EVERY, looked);
             let edge = self.follower.device().edge(left)?.filter(|edge| edge.channel == channel.number);
@@ -161,6 +162,7 @@ impl Clock {
                 looked = self.counter.now();
                 self.look(teller)?;
             }
+            came = edge.map_or(came, |_| looked);
             let before = edge.and_then(|edge| last.replace(edge));
             if let Some(edge) =
                 edge.filter(|&edge| !self.stamps_both_edges || is_asked(before, edge, channel.edge))
@@ -169,7 +171,7 @@ impl Clock {
                 teller.tell(self.placed(edge));
             } else if !is_silent && self.left_of(SILENCE, heard).is_zero() {
                 is_silent = true;
-                let why = silent_because(last.is_some(), channel.edge);
+                let why = silent_because(!self.left_of(SILENCE, came).is_zero(), channel.edge);
                 teller.tell(Word::Failed(format!("channel {}: {why}", channel.number)));
             }
         }
