@@ -29,8 +29,8 @@ const DISAGREEMENT_NS_MAX: i64 = 1_000;
 const SHARE_PART_MIN: i64 = 4;
 
 /// The part of a send that follows the driver's taking the frame, where it is let go of within the call: the far end receives it
-/// then. Measured on veth against the far end's receive stamps and the kernel's transmit stamps of sockets beside it: three
-/// quarters where the far end takes packets at once, three fifths where it polls for them.
+/// then. Between what a veth shows whose far end takes packets at once, which is more, and one whose far end polls for them, which is
+/// less (`ONLY=interleaved make bench` shows the former, as the mean transmit error).
 const AFTER_SENDING: (i64, i64) = (2, 3);
 
 /// A shorter interval is believed by a quarter at once; a longer one by a 64th, since interrupts make single ones long.
