@@ -20,8 +20,8 @@ use std::time::Duration;
 const SAMPLED_EVERY: Span = Span::from_nanos(20_000_000);
 
 /// So many batches in a row are asked then, and only from the last it is learnt: asking takes code and memory that nothing else
-/// warms, in this program and in the kernel. The first leaves later than replies that nobody asks about, by about as much as the
-/// correction itself, and it is these that are corrected. Where batches come more rarely than that, nobody's are warm.
+/// warms, in this program and in the kernel. The first leaves later than replies that nobody asks about, and it is
+/// these that are corrected. Where batches come more rarely than that, nobody's are warm.
 const WARM: usize = 4;
 
 /// What isn't told by then never will be.
