@@ -13,7 +13,7 @@ use crate::worker::WorkerNic;
 use maser_core::refclock::PhcEvent;
 use maser_sys::counter::Counter;
 use maser_sys::phc::Phc;
-use maser_sys::phc_cell::{PhcReader, phc_cell};
+use maser_sys::phc_cell::{PhcReader, PhcWriter, phc_cell};
 use silence::{News, Silence};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -93,6 +93,8 @@ struct Followed {
     /// In the list of views.
     view: usize,
     follower: PhcFollower,
+    /// Where workers find its line.
+    cell: PhcWriter,
     /// Whether the clock can be read.
     is_read: bool,
     silences: [Silence; 2],
@@ -108,10 +110,11 @@ impl Nics {
             let stamps = facts.receives || facts.sends;
             let place = match clock.filter(|_| stamps).map(|clock| Phc::of_file(File::from(clock))) {
                 Some(Ok(phc)) => {
-                    let follower = PhcFollower::new(phc, counter, cell);
+                    let follower = PhcFollower::new(phc, counter);
                     followed.push(Followed {
                         view,
                         follower,
+                        cell,
                         is_read: true,
                         silences: <[Silence; 2]>::default(),
                     });
@@ -214,7 +217,9 @@ const fn what(way: Way) -> &'static str {
 impl Followed {
     /// Reads the clock, and says what has become of it.
     fn look(&mut self, name: &str) {
-        match self.follower.look() {
+        let look = self.follower.look();
+        self.cell.publish(&self.follower.line());
+        match look {
             Ok(look) => {
                 if !std::mem::replace(&mut self.is_read, true) {
                     info!("{name}: its clock can be read again");

@@ -1,5 +1,4 @@
-//! One NIC's clock, followed: read some times a second beside the counter, found as a line, and left in a cell for those who
-//! have stamps in it.
+//! One NIC's clock, followed: read some times a second beside the counter, and found as a line.
 //!
 //! Used by the driver of a source (`source/phc.rs`) and by the thread that follows the clocks of NICs that stamp packets.
 
@@ -7,7 +6,6 @@ use maser_core::refclock::{PhcEvent, PhcFitter, PhcReading};
 use maser_core::time::PhcLine;
 use maser_sys::counter::Counter;
 use maser_sys::phc::{CrossRead, Phc};
-use maser_sys::phc_cell::PhcWriter;
 use std::io;
 use std::time::Duration;
 
@@ -31,34 +29,26 @@ pub struct PhcFollower {
     phc: Phc,
     counter: Counter,
     fitter: PhcFitter,
-    cell: PhcWriter,
     jumps: u64,
 }
 
 impl PhcFollower {
-    /// Of an open clock, whose line is left in `cell`.
+    /// Of an open clock.
     #[must_use]
-    pub fn new(phc: Phc, counter: Counter, cell: PhcWriter) -> Self {
-        Self { phc, counter, fitter: PhcFitter::new(counter.nominal_rate()), cell, jumps: 0 }
+    pub fn new(phc: Phc, counter: Counter) -> Self {
+        Self { phc, counter, fitter: PhcFitter::new(counter.nominal_rate()), jumps: 0 }
     }
 
-    /// The device was opened again: it may be another, so its line has another generation.
-    pub fn replace(&mut self, phc: Phc) {
-        self.phc = phc;
-        self.lose();
-    }
-
-    /// Reads the clock once, finds it and publishes where it is.
+    /// Reads the clock once, and finds where it is.
     ///
     /// # Errors
-    /// When the device can't be read: its line is lost, and published as that.
+    /// When the device can't be read: its line is lost.
     pub fn look(&mut self) -> io::Result<Look> {
-        let (reading, by) = self.phc.cross_read(&self.counter).inspect_err(|_| self.lose())?;
+        let (reading, by) = self.phc.cross_read(&self.counter).inspect_err(|_| self.fitter.lose())?;
         let event = self.fitter.take(reading);
         if let Some(PhcEvent::Jumped { .. }) = event {
             self.jumps += 1;
         }
-        self.cell.publish(&self.fitter.line());
         Ok(Look { reading, by, event })
     }
 
@@ -66,12 +56,6 @@ impl PhcFollower {
     #[must_use]
     pub fn line(&self) -> PhcLine {
         self.fitter.line()
-    }
-
-    /// Whether the clock stands still.
-    #[must_use]
-    pub const fn is_stopped(&self) -> bool {
-        self.fitter.is_stopped()
     }
 
     /// How often it has jumped.
@@ -83,10 +67,5 @@ impl PhcFollower {
     /// The device, to wait for what its pins bring.
     pub const fn device(&mut self) -> &mut Phc {
         &mut self.phc
-    }
-
-    fn lose(&mut self) {
-        self.fitter.lose();
-        self.cell.publish(&self.fitter.line());
     }
 }

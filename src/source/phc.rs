@@ -16,7 +16,6 @@ use maser_core::refclock::{PhcEvent, PhcReading};
 use maser_core::time::{BUILD_DATE, Instant, Span, Ticks};
 use maser_sys::counter::Counter;
 use maser_sys::phc::{Channel, CrossRead, Phc, PhcEdge};
-use maser_sys::phc_cell::phc_cell;
 use maser_sys::pps::Edge;
 use std::fmt;
 use std::io;
@@ -80,7 +79,7 @@ fn run(
             let (file, facts) = hands.open_phc(source, device, channel).map_err(|error| error.to_string())?;
             let PhcFacts { name, stamps_both_edges } = facts;
             let phc = Phc::of_file(file).map_err(|error| error.to_string())?;
-            let follower = PhcFollower::new(phc, counter, phc_cell().0);
+            let follower = PhcFollower::new(phc, counter);
             Ok(Clock { follower, counter, stamps_both_edges, about: About { name, by: None, jumps: 0 } })
         };
         let clock = clock().map_err(|error| format!("{path}: {error}"))?;
