@@ -7,9 +7,9 @@ mod support;
 
 use maser::count::{Counts, Event};
 use maser::worker::{Clocks, Smearing, Worker};
-use maser_core::refclock::{MachineClock, MachineReading, MachineSettings, PendingLeap};
+use maser_core::refclock::{MachineClock, MachineReading, PendingLeap};
 use maser_core::snapshot::{Snapshot, VALIDITY};
-use maser_core::time::{Instant, LeapTable, Rate, Smear, Span, UNIX_TO_NTP_S};
+use maser_core::time::{Smear, Span, UNIX_TO_NTP_S};
 use maser_sys::datagram::Wait;
 use maser_sys::snapshot_cell::{Writer, snapshot_cell};
 use support::{Machine, MemoryPort, ReplyView, error_ns, request};
@@ -39,18 +39,10 @@ impl<'a> Rig<'a> {
         let machine = Machine::at(unix_ns);
         let port = MemoryPort::default();
         let (cell, reader) = snapshot_cell(&Snapshot::UNKNOWN);
-        let settings = MachineSettings {
-            stratum: 1,
-            reference_id: [192, 0, 2, 9],
-            local_stratum: None,
-            precision: -25,
-            nominal_rate: Rate::NANOSECOND,
-            not_before: Instant::from_unix(0, 0),
-        };
         let smearing = Smearing { smear: Smear::over(Span::from_seconds(DAY)), first_socket: SMEARING };
         let worker = Worker::new(port.worker_end(), reader, machine.clone(), counts, 64);
         let worker = worker.smearing(Some(smearing));
-        let clock = MachineClock::new(settings, LeapTable::built_in());
+        let clock = support::machine_clock();
         Self { machine, port, worker, clock, cell, leap: PendingLeap::None, transmit: 0 }
     }
 

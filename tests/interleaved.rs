@@ -13,9 +13,9 @@ mod support;
 
 use maser::count::{Counts, Event};
 use maser::worker::{Clocks, Smearing, Worker};
-use maser_core::refclock::{MachineClock, MachineReading, MachineSettings, PendingLeap};
+use maser_core::refclock::{MachineClock, MachineReading, PendingLeap};
 use maser_core::snapshot::Snapshot;
-use maser_core::time::{Instant, LeapTable, Rate, Smear, Span};
+use maser_core::time::{Smear, Span};
 use maser_sys::datagram::{Departed, Wait};
 use maser_sys::snapshot_cell::{Reader, Writer, snapshot_cell};
 use port::{End, Wires, realtime};
@@ -53,16 +53,8 @@ impl<'a> Rig<'a> {
         let machine = Machine::at(unix_ns);
         let wires = Wires::new(machine.clone());
         let (cell, reader) = snapshot_cell(&Snapshot::UNKNOWN);
-        let settings = MachineSettings {
-            stratum: 1,
-            reference_id: [192, 0, 2, 9],
-            local_stratum: None,
-            precision: -25,
-            nominal_rate: Rate::NANOSECOND,
-            not_before: Instant::from_unix(0, 0),
-        };
         let worker = worker(&wires, reader.clone(), &machine, counts, clients).correcting(corrects);
-        let clock = MachineClock::new(settings, LeapTable::built_in());
+        let clock = support::machine_clock();
         Self { machine, wires, worker, clock, cell, reader, counts, leap: PendingLeap::None }
     }
 

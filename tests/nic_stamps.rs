@@ -7,9 +7,9 @@ mod support;
 
 use maser::count::{Counts, Event, Told, Way};
 use maser::worker::{Worker, WorkerNic};
-use maser_core::refclock::{MachineClock, MachineReading, MachineSettings, PendingLeap};
+use maser_core::refclock::{MachineClock, MachineReading, PendingLeap};
 use maser_core::snapshot::Snapshot;
-use maser_core::time::{Instant, LeapTable, PhcLine, Rate, Span};
+use maser_core::time::{PhcLine, Span};
 use maser_sys::datagram::{NicStamp, Wait};
 use maser_sys::phc_cell::{PhcWriter, phc_cell};
 use maser_sys::snapshot_cell::{Writer, snapshot_cell};
@@ -84,16 +84,8 @@ impl<'a> Rig<'a> {
     fn new(nics: Vec<WorkerNic>, counts: &'a Counts) -> Self {
         let (machine, port) = (Machine::at(BEGIN_NS), MemoryPort::default());
         let (cell, reader) = snapshot_cell(&Snapshot::UNKNOWN);
-        let settings = MachineSettings {
-            stratum: 1,
-            reference_id: [192, 0, 2, 9],
-            local_stratum: None,
-            precision: -25,
-            nominal_rate: Rate::NANOSECOND,
-            not_before: Instant::from_unix(0, 0),
-        };
         let worker = Worker::new(port.worker_end(), reader, machine.clone(), counts, 64).believing(nics);
-        let clock = MachineClock::new(settings, LeapTable::built_in());
+        let clock = support::machine_clock();
         Self { machine, port, worker, clock, cell }
     }
 

@@ -10,7 +10,8 @@
 
 use maser::port::Port;
 use maser::worker::Clocks;
-use maser_core::time::{ClockReading, Span, Stamp, StampClock, Ticks};
+use maser_core::refclock::{MachineClock, MachineSettings};
+use maser_core::time::{ClockReading, Instant, LeapTable, Rate, Span, Stamp, StampClock, Ticks};
 use maser_core::wire::Peer;
 use maser_sys::datagram::{Arrival, Carried, NicStamp, Outgoing, Sent, Wait};
 use std::cell::RefCell;
@@ -18,6 +19,19 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+
+/// The clock made of a [`Machine`]'s, at stratum 1.
+pub(crate) fn machine_clock() -> MachineClock {
+    let settings = MachineSettings {
+        stratum: 1,
+        reference_id: [192, 0, 2, 9],
+        local_stratum: None,
+        precision: -25,
+        nominal_rate: Rate::NANOSECOND,
+        not_before: Instant::from_unix(0, 0),
+    };
+    MachineClock::new(settings, LeapTable::built_in())
+}
 
 /// A machine whose clocks a test sets: a nanosecond counter, `CLOCK_REALTIME`, `CLOCK_MONOTONIC`.
 #[derive(Clone, Debug)]

@@ -25,6 +25,16 @@ fn pulses_of(receiver: &Receiver) -> Double {
     Double::load("maser_pps", &format!("ppb={} edge_raw_ns={begins}", PPM * 1_000))
 }
 
+/// A server that holds on the double's pulses.
+fn settled(scratch: &Scratch) -> (Receiver, Double, Server) {
+    let receiver = Receiver::start(PPM);
+    let pulses = pulses_of(&receiver);
+    let server = serve_on(scratch, "nmea", &pps_device().unwrap());
+    lock(&server);
+    thread::sleep(SETTLED);
+    (receiver, pulses, server)
+}
+
 fn bound_s(server: &Server) -> f64 {
     server.status()["tracking"]["root_distance_s"].as_f64().expect("it is a number")
 }
@@ -102,11 +112,7 @@ fn pulses_that_are_lost_or_doubled_spoil_nothing() {
         return;
     }
     let scratch = Scratch::new();
-    let receiver = Receiver::start(PPM);
-    let pulses = pulses_of(&receiver);
-    let mut server = serve_on(&scratch, "nmea", &pps_device().unwrap());
-    lock(&server);
-    thread::sleep(SETTLED);
+    let (receiver, pulses, mut server) = settled(&scratch);
     let hold = |what: &str, seconds| assert_eq!(hold(what, &server, &receiver.truth, seconds), 0, "{what}");
     hold("exact pulses", 10);
     for (lost, seconds) in [(1, 6), (3, 8), (12, 20)] {
@@ -129,11 +135,7 @@ fn a_pulse_shortly_before_each_spoils_nothing() {
         return;
     }
     let scratch = Scratch::new();
-    let receiver = Receiver::start(PPM);
-    let pulses = pulses_of(&receiver);
-    let mut server = serve_on(&scratch, "nmea", &pps_device().unwrap());
-    lock(&server);
-    thread::sleep(SETTLED);
+    let (receiver, pulses, mut server) = settled(&scratch);
     pulses.parameter("double_ns").set(990_000_000);
     hold("each pulse again after 990 ms", &server, &receiver.truth, 20);
     stop(&mut server);
@@ -145,11 +147,7 @@ fn a_pulse_device_that_goes_is_found_again() {
         return;
     }
     let scratch = Scratch::new();
-    let receiver = Receiver::start(PPM);
-    let pulses = pulses_of(&receiver);
-    let mut server = serve_on(&scratch, "nmea", &pps_device().unwrap());
-    lock(&server);
-    thread::sleep(SETTLED);
+    let (receiver, pulses, mut server) = settled(&scratch);
     pulses.parameter("plugged").set("N");
     let found = watch(&server, &receiver.truth, 60);
     let state = &server.status()["state"];

@@ -19,18 +19,14 @@ use nix::time::clock_settime;
 use serde_json::Value;
 
 use crate::devices::{clock_of, nanos};
-use crate::maser::{Client, Scratch, Server, Setting, text, within};
+use crate::maser::{Scratch, Server, Setting, text};
 use crate::peers::host::run;
-use crate::support::error_ns;
+use crate::served::{Found, SETTLED, lock, offsets_by, wait_until};
 use crate::{is_counted_or_skip, is_vm_or_skip, measured, stop};
 
 pub(crate) const SECOND_NS: i64 = 1_000_000_000;
 /// TAI less UTC.
 pub(crate) const TAI_NS: i64 = 37 * SECOND_NS;
-/// What the issue promises.
-const LOCK_LIMIT: Duration = Duration::from_secs(60);
-/// From the lock to when it is held as well as it will be.
-pub(crate) const SETTLED: Duration = Duration::from_secs(10);
 /// How well a clock that is read within microseconds is held, beyond what the exchange leaves open.
 const HELD_NS_MAX: i64 = 8_000;
 
@@ -79,24 +75,6 @@ pub(crate) fn serve(scratch: &Scratch, sources: &str) -> Server {
     setting.with(&["--config", text(&config)]).start()
 }
 
-pub(crate) fn wait_until(server: &Server, what: &str, is: impl Fn(&Value) -> bool) -> f64 {
-    let begun_ns = read(KernelClock::Monotonic);
-    let told = within(LOCK_LIMIT, || {
-        thread::sleep(Duration::from_millis(250));
-        is(&server.status()).then_some(())
-    });
-    let took_ns = read(KernelClock::Monotonic) - begun_ns;
-    if told.is_none() {
-        let told = server.ask_status(&[]);
-        panic!("not {what} after {LOCK_LIMIT:?}:\n{}\nthe log says:\n{}", told.output, server.log());
-    }
-    took_ns as f64 / 1e9
-}
-
-pub(crate) fn lock(server: &Server) -> f64 {
-    wait_until(server, "locked", |status| status["state"] == "locked")
-}
-
 /// A source as the status has it.
 pub(crate) fn source(status: &Value, name: &str) -> Value {
     let sources = status["sources"].as_array().unwrap();
@@ -107,56 +85,14 @@ pub(crate) fn source(status: &Value, name: &str) -> Value {
         .clone()
 }
 
-/// What a client found.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
-    /// Served time less true time, if both ways took equally long.
-    pub(crate) offset_ns: i64,
-    pub(crate) round_trip_ns: i64,
-    /// What the reply says that it can be off by.
-    pub(crate) distance_ns: i64,
-}
-
-impl Asked {
-    /// Whether the reply is as wrong as it says, or less.
-    pub(crate) fn is_true(&self) -> bool {
-        self.offset_ns.abs() <= self.distance_ns + self.round_trip_ns / 2
-    }
-}
-
-/// Asks ten times a second for so long; what was found, by the offsets' size, and how many replies said that they had none.
-pub(crate) fn ask(server: &Server, true_utc: &dyn Fn() -> i64, seconds: u64) -> (Vec<Asked>, usize) {
-    let client = Client::at([127, 0, 0, 1].into());
-    let (mut found, mut unsynchronised) = (Vec::new(), 0);
-    for _ in 0..seconds * 10 {
-        let sent = true_utc();
-        let (reply, _) = client.ask(server.address()).expect("it answers");
-        let received = true_utc();
-        let there = error_ns(reply.receive, sent);
-        let back = error_ns(reply.transmit, received);
-        if reply.synchronised() {
-            found.push(Asked {
-                offset_ns: i64::midpoint(there, back),
-                round_trip_ns: received - sent,
-                distance_ns: reply.distance_ns(),
-            });
-        } else {
-            unsynchronised += 1;
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    found.sort_unstable_by_key(|asked| asked.offset_ns.abs());
-    (found, unsynchronised)
-}
-
-pub(crate) fn is_held(asked: &[Asked]) -> bool {
+pub(crate) fn is_held(asked: &[Found]) -> bool {
     let beyond = asked.iter().filter(|asked| asked.offset_ns.abs() > HELD_NS_MAX).count();
     beyond * 20 <= asked.len()
         && asked.iter().all(|asked| asked.offset_ns.abs() <= HELD_NS_MAX + asked.round_trip_ns / 2)
-        && asked.iter().all(Asked::is_true)
+        && asked.iter().all(Found::is_honest)
 }
 
-pub(crate) fn said(asked: &[Asked]) -> String {
+pub(crate) fn said(asked: &[Found]) -> String {
     if asked.is_empty() {
         return "nothing known".to_owned();
     }
@@ -250,12 +186,16 @@ fn the_igbs_clock_is_followed_in_tai_and_in_utc() {
         let place = source(&status, "nic")["place"].as_str().unwrap().to_owned();
         assert!(place.contains(text(&device)) && place.contains(", extended readings"), "{place}");
         thread::sleep(SETTLED);
-        let (asked, unsynchronised) = ask(&server, &|| hand.now() - ahead_ns, 20);
-        measured(&format!("{place} in {timescale}: locked after {took:.1} s, {}", said(&asked)));
+        let (asked, unsynchronised) = offsets_by(&server, &|| hand.now() - ahead_ns, 20);
+        measured(&format!(
+            "{place} in {timescale}: locked after {:.1} s, {}",
+            took.as_secs_f64(),
+            said(&asked)
+        ));
         assert_eq!(unsynchronised, 0);
         assert!(is_held(&asked), "{asked:?}");
         // The oracle finds a clock that is 12 us off.
-        let (asked, _) = ask(&server, &|| hand.now() - ahead_ns - 12_000, 2);
+        let (asked, _) = offsets_by(&server, &|| hand.now() - ahead_ns - 12_000, 2);
         assert!(!is_held(&asked), "{asked:?}");
         stop(&mut server);
         fs::remove_dir_all(scratch.path("state")).unwrap();
@@ -275,7 +215,7 @@ fn a_clock_that_nobody_has_set_is_not_believed() {
         let problem = source(status, "nic")["problem"].as_str().unwrap_or_default().to_owned();
         problem.contains("nobody has set it")
     });
-    let (asked, unsynchronised) = ask(&server, &true_now, 3);
+    let (asked, unsynchronised) = offsets_by(&server, &true_now, 3);
     assert_eq!((asked.len(), unsynchronised), (0, 30), "{asked:?}");
     stop(&mut server);
 }

@@ -11,9 +11,8 @@ use maser_sys::phc::{CrossRead, Phc};
 
 use crate::double::{Double, hardware_clock, nic};
 use crate::maser::{Scratch, text};
-use crate::phc::{
-    Asked, Hand, SECOND_NS, SETTLED, TAI_NS, ask, is_held, lock, said, serve, source, true_now, wait_until,
-};
+use crate::phc::{Hand, SECOND_NS, TAI_NS, is_held, said, serve, source, true_now};
+use crate::served::{Found, SETTLED, lock, offsets_by, wait_until};
 use crate::{is_counted_or_skip, measured, stop};
 
 /// A `[[source]]` that is the clock of such an interface.
@@ -82,8 +81,12 @@ fn a_clock_of_another_rate_is_followed() {
         let place = source(&server.status(), "mnic0")["place"].as_str().unwrap().to_owned();
         assert!(place.ends_with("(clock \"mnic0\", precise readings)"), "{place}");
         thread::sleep(SETTLED);
-        let (asked, unsynchronised) = ask(&server, &|| hand.now() - TAI_NS, 20);
-        measured(&format!("{place} at {ppb} ppb: locked after {took:.1} s, {}", said(&asked)));
+        let (asked, unsynchronised) = offsets_by(&server, &|| hand.now() - TAI_NS, 20);
+        measured(&format!(
+            "{place} at {ppb} ppb: locked after {:.1} s, {}",
+            took.as_secs_f64(),
+            said(&asked)
+        ));
         assert_eq!(unsynchronised, 0);
         assert!(is_held(&asked), "{asked:?}");
         stop(&mut server);
@@ -111,12 +114,12 @@ fn a_clock_that_jumps_is_outvoted_by_others() {
     thread::sleep(SETTLED);
     assert_eq!(server.status()["tracking"]["source"], "mnic0");
     nic("mnic0", "phc_jump_ns").set(1_000_000);
-    let (asked, unsynchronised) = ask(&server, &|| hand.now() - TAI_NS, 30);
+    let (asked, unsynchronised) = offsets_by(&server, &|| hand.now() - TAI_NS, 30);
     measured(&format!(
         "one of three clocks jumped by 1 ms: {}; {unsynchronised} unsynchronised",
         said(&asked)
     ));
-    assert!(asked.iter().all(Asked::is_true), "{asked:?}");
+    assert!(asked.iter().all(Found::is_honest), "{asked:?}");
     let status = server.status();
     assert!(source(&status, "mnic0")["verdict"].as_str().unwrap().contains("wrong"), "{status}");
     assert!(source(&status, "mnic0")["place"].as_str().unwrap().ends_with(", 1 jump)"), "{status}");
@@ -142,14 +145,14 @@ fn a_lone_clock_that_jumps_or_stands_is_never_served_as_it_was() {
     let problem =
         |of: &serde_json::Value| source(of, "mnic0")["problem"].as_str().unwrap_or_default().to_owned();
     nic("mnic0", "phc_stopped").set(1);
-    let (asked, unsynchronised) = ask(&server, &|| truth.now(), 10);
+    let (asked, unsynchronised) = offsets_by(&server, &|| truth.now(), 10);
     let status = server.status();
     measured(&format!(
         "a clock that stands: {}, {}; {unsynchronised} unsynchronised",
         status["state"],
         said(&asked)
     ));
-    assert!(asked.iter().all(Asked::is_true), "{asked:?}");
+    assert!(asked.iter().all(Found::is_honest), "{asked:?}");
     assert_eq!(status["state"], "holdover", "{status}");
     assert!(problem(&status).contains("stands still"), "{status}");
     nic("mnic0", "phc_stopped").set(0);
@@ -158,9 +161,9 @@ fn a_lone_clock_that_jumps_or_stands_is_never_served_as_it_was() {
     // Alone, nobody can say which of its times was right: a reply that claims any is within its bound of the one or of the other.
     let by_ns = 250_000_000;
     nic("mnic0", "phc_jump_ns").set(by_ns);
-    let (asked, unsynchronised) = ask(&server, &|| truth.now(), 20);
-    let is_new = |asked: &Asked| Asked { offset_ns: asked.offset_ns - by_ns, ..*asked }.is_true();
-    assert!(asked.iter().all(|asked| asked.is_true() || is_new(asked)), "{asked:?}");
+    let (asked, unsynchronised) = offsets_by(&server, &|| truth.now(), 20);
+    let is_new = |asked: &Found| Found { offset_ns: asked.offset_ns - by_ns, ..*asked }.is_honest();
+    assert!(asked.iter().all(|asked| asked.is_honest() || is_new(asked)), "{asked:?}");
     let after = asked.iter().filter(|asked| is_new(asked)).count();
     let state = server.status()["state"].clone();
     measured(&format!(
@@ -169,8 +172,8 @@ fn a_lone_clock_that_jumps_or_stands_is_never_served_as_it_was() {
     ));
     assert!(unsynchronised > 0, "it said at once that it was wrong");
     wait_until(&server, "locked to the new time", |status| status["state"] == "locked");
-    let (asked, _) = ask(&server, &|| truth.now() + by_ns, 2);
-    assert!(!asked.is_empty() && asked.iter().all(Asked::is_true), "{asked:?}");
+    let (asked, _) = offsets_by(&server, &|| truth.now() + by_ns, 2);
+    assert!(!asked.is_empty() && asked.iter().all(Found::is_honest), "{asked:?}");
     nic("mnic0", "phc_fails").set(1);
     wait_until(&server, "told that it fails", |status| problem(status).contains("reading the clock failed"));
     stop(&mut server);
@@ -202,13 +205,13 @@ fn pulses_on_a_pin_are_followed_whatever_the_clock_says() {
     });
     assert_eq!(function(), "1 0", "the pin is programmed");
     thread::sleep(SETTLED);
-    let (asked, unsynchronised) = ask(&server, &|| truth.now(), 20);
-    measured(&format!("pulses on a NIC's pin: followed after {took:.1} s, {}", said(&asked)));
+    let (asked, unsynchronised) = offsets_by(&server, &|| truth.now(), 20);
+    measured(&format!("pulses on a NIC's pin: followed after {:.1} s, {}", took.as_secs_f64(), said(&asked)));
     assert_eq!(unsynchronised, 0);
     assert!(is_held(&asked), "{asked:?}");
     // Somebody sets the clock: its stamps are placed anew, and no pulse is taken for another.
     nic("mnic0", "phc_jump_ns").set(-5_300_000_000_i64);
-    let (asked, unsynchronised) = ask(&server, &|| truth.now(), 10);
+    let (asked, unsynchronised) = offsets_by(&server, &|| truth.now(), 10);
     measured(&format!("and while its clock jumps: {}; {unsynchronised} unsynchronised", said(&asked)));
     assert_eq!(unsynchronised, 0);
     assert!(is_held(&asked), "{asked:?}");

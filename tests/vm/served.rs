@@ -79,24 +79,29 @@ pub(crate) fn lock(server: &Server) -> Duration {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
     pub(crate) offset_ns: i64,
-    round_trip_ns: i64,
+    pub(crate) round_trip_ns: i64,
     pub(crate) distance_ns: i64,
 }
 
 impl Found {
     /// Whether time is as good as the server says: what is left of the exchange is at most half of what it took.
-    fn is_honest(&self) -> bool {
+    pub(crate) fn is_honest(&self) -> bool {
         self.offset_ns.abs() <= self.distance_ns + self.round_trip_ns / 2
     }
 }
 
 /// Nothing from a server that says that it doesn't know.
 pub(crate) fn ask(client: &Client, server: &Server, truth: &Truth) -> Option<Found> {
-    let sent = read(KernelClock::MonotonicRaw);
+    ask_by(client, server, &|| truth.at(read(KernelClock::MonotonicRaw)))
+}
+
+/// The same with true time by any clock.
+fn ask_by(client: &Client, server: &Server, true_utc: &dyn Fn() -> i64) -> Option<Found> {
+    let sent = true_utc();
     let (reply, _) = client.ask(server.address()).expect("it answers");
-    let received = read(KernelClock::MonotonicRaw);
-    let there = error_ns(reply.receive, truth.at(sent));
-    let back = error_ns(reply.transmit, truth.at(received));
+    let received = true_utc();
+    let there = error_ns(reply.receive, sent);
+    let back = error_ns(reply.transmit, received);
     let found = Found {
         offset_ns: i64::midpoint(there, back),
         round_trip_ns: received - sent,
@@ -108,10 +113,15 @@ pub(crate) fn ask(client: &Client, server: &Server, truth: &Truth) -> Option<Fou
 /// Asks ten times a second for so long; what was found, sorted by the offsets' size, and how many replies said that they had
 /// none.
 pub(crate) fn offsets(server: &Server, truth: &Truth, seconds: u64) -> (Vec<Found>, usize) {
+    offsets_by(server, &|| truth.at(read(KernelClock::MonotonicRaw)), seconds)
+}
+
+/// The same with true time by any clock.
+pub(crate) fn offsets_by(server: &Server, true_utc: &dyn Fn() -> i64, seconds: u64) -> (Vec<Found>, usize) {
     let client = Client::at([127, 0, 0, 1].into());
     let mut found = Vec::new();
     for _ in 0..seconds * 10 {
-        found.push(ask(&client, server, truth));
+        found.push(ask_by(&client, server, true_utc));
         thread::sleep(Duration::from_millis(100));
     }
     let mut offsets: Vec<_> = found.iter().flatten().copied().collect();
