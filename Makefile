@@ -24,7 +24,7 @@ test-vm: ## boot a VM with real timing devices and run tests in it (about 6 minu
 accept: ## the full-length runs: the quick start measured, system calls a packet, benchmarks, fuzzing for 10 minutes a target
 	@tests/run accept
 
-bench: ## the README's figures: stages, then maser beside chronyd and bare servers under load (about 10 minutes; QUICK=1: 2)
+bench: ## the README's figures: stages, then maser beside chronyd and bare servers under load (about 20 minutes; QUICK=1: 10)
 	@tests/setup bench
 	cargo build --release --locked -p maser-load -p maser-sys --bin maser-load --examples
 	$(if $(filter-out 0,$(QUICK)),,cargo bench --locked --bench stages -- $(STAGES))

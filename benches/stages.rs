@@ -3,16 +3,23 @@
 //! 64 different buffers are worked through in turn, as a batch is, so that no figure comes from one hot cache line.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use maser::clients::{self, Clients};
+use maser_core::hash::mix;
+use maser_core::limit::hash::{Key, Kind, hash};
+use maser_core::limit::{Fate, Limiter, Place, Rules};
 use maser_core::reply::{Verdict, decide, rewrite, stamp, transmit_after};
 use maser_core::snapshot::{ClockHeader, Growth, Snapshot};
 use maser_core::time::{Instant, LeapWindow, Line, NtpShort, NtpTimestamp, Span};
 use maser_core::wire::{DropReason, Peer, Request, parse_datagram, parse_frame};
 use maser_sys::calibration;
 use maser_sys::counter::Counter;
+use maser_sys::limit_table::SharedTable;
 use maser_sys::snapshot_cell::snapshot_cell;
 use oracle::frame::{Wrapping, wrap};
 use std::hint::black_box;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 #[path = "../core/tests/oracle/mod.rs"]
 #[allow(dead_code, reason = "only its builder of frames is used here")]
@@ -140,5 +147,154 @@ fn packets(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(stages, clock, packets);
+/// What counting clients costs a worker a packet: while all are looked at, and at a million a second, with the ring read 20
+/// times a second as in the server.
+fn heaviest(c: &mut Criterion) {
+    let clients = Clients::new(calibration::choose(&[]).counter);
+    let addresses: Vec<IpAddr> =
+        (0..BATCH as u64).map(|number| Ipv4Addr::from_bits((mix(number) >> 32) as u32).into()).collect();
+    let mut group = c.benchmark_group("clients");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    for (name, packets) in
+        [("few", 512_usize), ("a million a second", 50_000), ("2.5 million a second", 125_000)]
+    {
+        let tap = clients.tap();
+        let mut seen = 0;
+        group.bench_function(format!("64 packets seen, {name}"), |b| {
+            b.iter_custom(|times| {
+                let mut took = Duration::ZERO;
+                for _ in 0..times {
+                    if seen >= packets {
+                        seen = 0;
+                        clients.collect(clients.now());
+                    }
+                    seen += BATCH;
+                    let begin = now();
+                    addresses
+                        .iter()
+                        .for_each(|address| tap.saw(black_box(*address), clients::Fate::Served, 1));
+                    took += begin.elapsed();
+                }
+                took
+            });
+        });
+    }
+    group.bench_function("64 samples counted, of 65,536 clients", |b| {
+        let (tap, mut number) = (clients.tap(), 0_u64);
+        b.iter_custom(|times| {
+            let mut took = Duration::ZERO;
+            for _ in 0..times {
+                for _ in 0..BATCH {
+                    number += 1;
+                    tap.saw(Ipv4Addr::from_bits((mix(number) >> 48) as u32).into(), clients::Fate::Served, 1);
+                }
+                let begin = now();
+                clients.collect(clients.now());
+                took += begin.elapsed();
+            }
+            took
+        });
+    });
+    group.finish();
+}
+
+#[expect(clippy::disallowed_methods, reason = "what a part of an iteration takes")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// Clients whose entries aren't in any cache: 64 MiB of them.
+const MANY: u32 = 1_000_000;
+/// Clients whose entries are.
+const FEW: u32 = 64;
+
+/// The address of client `number`.
+fn address(number: u32) -> IpAddr {
+    Ipv4Addr::from_bits(number.wrapping_mul(0x9E37_79B1)).into()
+}
+
+/// A limiter over 64 MiB that knows `clients` as regulars.
+fn known(clients: u32) -> (SharedTable, Limiter<SharedTable>) {
+    let memory = SharedTable::anonymous(64 << 20).expect("64 MiB can be had");
+    let key = Key { k0: 0x1234_5678_9ABC_DEF0, k1: 0x0FED_CBA9_8765_4321 };
+    let mut limiter = Limiter::new(memory.clone(), key, Rules::USUAL).expect("64 MiB");
+    for visit in 1..=2 {
+        limiter.begin_batch(visit * 60_000_000_000, true);
+        for number in 0..clients {
+            limiter.decide(limiter.place_of(address(number)), true);
+        }
+    }
+    (memory, limiter)
+}
+
+/// Decides a batch of places, each a regular's whose bucket is full.
+fn decide_all(limiter: &mut Limiter<SharedTable>, places: &[Place], now: &mut i64) -> usize {
+    *now += 200_000_000;
+    limiter.begin_batch(*now, true);
+    places.iter().filter(|place| limiter.decide(**place, true) == Fate::Served).count()
+}
+
+fn limits(c: &mut Criterion) {
+    let mut group = c.benchmark_group("limit");
+    let key = Key { k0: 1, k1: 2 };
+    group.bench_function("hash", |b| b.iter(|| hash(black_box(key), black_box(7), Kind::Ip4)));
+    for (name, clients) in [("in cache", FEW), ("1 M entries in 64 MiB", MANY)] {
+        let (memory, mut limiter) = known(clients);
+        let mut now = 200_000_000_000;
+        let mut number = 0_u32;
+        // In an order without a pattern; a place is hashed, as a packet's is.
+        let mut client = || {
+            number = (number + 618_033) % clients;
+            address(number)
+        };
+        group.bench_function(format!("place of a client, {name}"), |b| b.iter(|| limiter.place_of(client())));
+        if clients == MANY {
+            // The next line is known only from the last: what one miss takes.
+            group.bench_function("one load that misses", |b| {
+                let (mut at, mut step) = (0_usize, 0_u64);
+                b.iter(|| {
+                    step += 1;
+                    let word = memory[at].load(Ordering::Relaxed);
+                    let mixed = maser_core::hash::mix(word ^ step);
+                    at = usize::try_from(mixed >> 41).expect("23 bits") % memory.len();
+                });
+            });
+        }
+        group.bench_function(format!("place and decide, one at a time, {name}"), |b| {
+            b.iter(|| {
+                let place = limiter.place_of(client());
+                decide_all(&mut limiter, &[place], &mut now)
+            });
+        });
+        group.throughput(Throughput::Elements(32));
+        group.bench_function(format!("place, touch and decide, 32 together, {name}"), |b| {
+            b.iter(|| {
+                let places: [_; 32] = std::array::from_fn(|_| limiter.place_of(client()));
+                limiter.touch(places);
+                decide_all(&mut limiter, &places, &mut now)
+            });
+        });
+        group.bench_function(format!("place and decide untouched, 32 together, {name}"), |b| {
+            b.iter(|| {
+                let places: [_; 32] = std::array::from_fn(|_| limiter.place_of(client()));
+                decide_all(&mut limiter, &places, &mut now)
+            });
+        });
+        group.bench_function(format!("strangers: place, touch and decide, 32 together, {name}"), |b| {
+            let mut number = 0_u32;
+            b.iter(|| {
+                let places: [_; 32] = std::array::from_fn(|_| {
+                    number = number.wrapping_add(0x9E37_79B1);
+                    limiter.place_of(Ipv4Addr::from_bits(number ^ 0x8000_0001).into())
+                });
+                limiter.touch(places);
+                decide_all(&mut limiter, &places, &mut now)
+            });
+        });
+        group.throughput(Throughput::Elements(1));
+    }
+    group.finish();
+}
+
+criterion_group!(stages, clock, packets, limits, heaviest);
 criterion_main!(stages);

@@ -1,5 +1,9 @@
 //! The command line: what an operator types, parsed and explained.
 
+mod clients;
+
+pub use self::clients::ClientsArguments;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +13,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
+use crate::access::{self, AccessError};
 use crate::config::{self, Config, Idle, KEYS, LoadError, Overrides, PortChoice, Word, Workers};
+use crate::hands::Hands;
 use crate::status::{self, ClientError, Page, Surroundings};
 
 /// A stratum-1 NTP server for bare metal.
@@ -38,8 +44,8 @@ pub enum Command {
     Restore,
     /// Check a configuration and tell everything that is wrong with it
     ///
-    /// Every problem is told as FILE:LINE:COLUMN: KEY: PROBLEM; expected WHAT. When there is none, the configuration is
-    /// printed with every fixed default written out (the cores are looked for by `maser serve`), and the exit status is 0.
+    /// Every problem is told as FILE:LINE:COLUMN: KEY: PROBLEM; expected WHAT, those of the files of prefixes that it names as
+    /// well. When there is none, the configuration is printed with every fixed default written out (the cores are looked for by `maser serve`), and the exit status is 0.
     CheckConfig(CheckConfigArguments),
     /// Ask a running server how it is
     ///
@@ -56,6 +62,13 @@ pub enum Command {
     /// The state and for how long, the frequency of the counter, what the error bound is made of, what is known of leap
     /// seconds, and the last transitions with their reasons. The exit status is 0 if the server answered.
     Tracking(TrackingArguments),
+    /// Ask a running server who asks it the most
+    ///
+    /// The heaviest addresses (of IPv6 /64 networks) and prefixes (/24 and /48): requests a second of the last minutes, and
+    /// how many were served, limited, kissed and denied since each is counted. No name is looked up. The server counts so
+    /// many of the heaviest one by one as its fixed memory holds, and says how far each figure may be off. The exit status
+    /// is 0 if it answered.
+    Clients(ClientsArguments),
 }
 
 /// `maser serve`.
@@ -83,6 +96,9 @@ pub struct ServeArguments {
     /// Have the workers over interfaces' queues poll the drivers, which takes their cores whole, and put off interrupts
     #[arg(long)]
     pub busy_poll: bool,
+    /// Answer an address (of IPv6 a /64) so often a second at most, or "off"; prefixes that may have less aren't limited then
+    #[arg(long, value_name = "RATE", value_parser = config::limit_rate)]
+    pub limit: Option<u32>,
     /// Where `maser status` may ask (a Unix socket)
     #[arg(long, value_name = "PATH")]
     pub status_socket: Option<PathBuf>,
@@ -162,6 +178,9 @@ pub enum CliError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] LoadError),
+    /// A file of prefixes that it names is wrong.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The command line doesn't fit the configuration.
     #[error(transparent)]
     Override(#[from] config::OverrideError),
@@ -193,6 +212,7 @@ impl ServeArguments {
             workers: self.workers.clone(),
             idle: self.idle,
             busy_poll: self.busy_poll,
+            limit: self.limit,
             status_socket: self.status_socket.clone(),
         };
         Ok(config.overridden(overrides)?)
@@ -203,7 +223,12 @@ impl CheckConfigArguments {
     /// Checks the file, or explains the keys.
     pub fn run(&self, out: &mut dyn Write) -> Result<(), CliError> {
         let text = match &self.file {
-            Some(path) => format!("# {} is in order and means:\n\n{}", path.display(), config::load(path)?),
+            Some(path) => {
+                let config = config::load(path)?;
+                // The lists that it names are a part of it.
+                access::load(&config.access, &Hands::own())?;
+                format!("# {} is in order and means:\n\n{config}", path.display())
+            }
             None => KEYS.iter().map(|key| format!("{key}\n")).collect(),
         };
         print(out, &text)
@@ -297,178 +322,5 @@ fn print(out: &mut dyn Write, text: &str) -> Result<(), CliError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Key;
-    use crate::status::tests::{plausible, scratch};
-    use crate::status::{SourceStatus, StatusServer, Tracking};
-    use clap::CommandFactory;
-
-    fn parse(arguments: &[&str]) -> Result<Command, clap::Error> {
-        Cli::try_parse_from([&["maser"], arguments].concat()).map(|cli| cli.command)
-    }
-
-    fn serve(arguments: &[&str]) -> ServeArguments {
-        match parse(&[&["serve"], arguments].concat()).unwrap() {
-            Command::Serve(arguments) => arguments,
-            Command::Restore
-            | Command::CheckConfig(_)
-            | Command::Status(_)
-            | Command::Sources(_)
-            | Command::Tracking(_) => {
-                panic!("not serve")
-            }
-        }
-    }
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn without_arguments_it_serves_the_default_run() {
-        assert_eq!(serve(&[]).configuration(None).unwrap(), Config::default_run());
-    }
-
-    #[test]
-    fn every_argument_reaches_the_configuration() {
-        let arguments = serve(&[
-            "--listen",
-            "127.0.0.1:1",
-            "-l",
-            "[::1]:2",
-            "--port",
-            "socket",
-            "--workers",
-            "0,2-3",
-            "--idle",
-            "spin",
-            "--status-socket",
-            "/s",
-        ]);
-        let config = arguments.configuration(None).unwrap();
-        assert_eq!(config.server.listen.len(), 2);
-        assert_eq!((config.server.port, config.server.idle), (PortChoice::Socket, Idle::Spin));
-        assert_eq!(config.server.workers, Workers::Cores(vec![0, 2, 3]));
-        assert_eq!(config.status.socket, Some("/s".into()));
-        assert!(serve(&["--screen"]).screen);
-    }
-
-    #[test]
-    fn interfaces_reach_the_configuration_and_go_with_their_port_only() {
-        let server = |arguments: &[&str]| serve(arguments).configuration(None).map(|config| config.server);
-        let told = |arguments: &[&str]| server(arguments).unwrap_err().to_string();
-        let both = server(&["--port", "af-xdp", "-i", "eth0", "--interface", "ens1f0np0"]).unwrap();
-        assert_eq!(
-            (both.port, both.interfaces.as_slice()),
-            (PortChoice::AfXdp, &["eth0".to_owned(), "ens1f0np0".to_owned()][..])
-        );
-        assert_eq!(server(&["--interface", "eth0"]).unwrap().port, PortChoice::Auto);
-        let none = told(&["--port", "af-xdp"]);
-        assert!(none.contains("no interface is named; name one with --interface DEV"), "{none}");
-        for port in ["socket", "io-uring"] {
-            let unused = told(&["--port", port, "--interface", "eth0"]);
-            assert!(unused.contains(&format!("port = \"{port}\" doesn't use it; leave out")), "{unused}");
-        }
-        assert!(!both.busy_poll && server(&["-i", "eth0", "--busy-poll"]).unwrap().busy_poll);
-        let nothing = told(&["--busy-poll"]);
-        assert!(nothing.starts_with("busy polling is of an interface's driver"), "{nothing}");
-        assert!(nothing.ends_with("or leave out --busy-poll"), "{nothing}");
-        let twice = told(&["-i", "eth0", "-i", "eth0"]);
-        assert_eq!(twice, "--interface eth0 is given twice; leave one out");
-        let many: Vec<String> = (0..17).flat_map(|n| ["-i".to_owned(), format!("eth{n}")]).collect();
-        let many = told(&many.iter().map(String::as_str).collect::<Vec<_>>());
-        assert!(many.contains("17 times; 16 is the most"), "{many}");
-        for (name, problem) in
-            [("", "no name"), ("a/b", "slash"), ("..", "such a name"), ("sixteen-octets--", "15 octets")]
-        {
-            let error = parse(&["serve", "--interface", name]).unwrap_err().to_string();
-            assert!(error.contains(problem), "{name}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_argument_is_explained() {
-        let told = |arguments: &[&str]| parse(arguments).unwrap_err().to_string();
-        let port = told(&["serve", "--port", "io_uring"]);
-        assert!(port.contains("[possible values: auto, af-xdp, io-uring, socket]"), "{port}");
-        let listen = told(&["serve", "--listen", "localhost:123"]);
-        assert!(listen.contains("a host name is not an address"), "{listen}");
-        let workers = told(&["serve", "--workers", "0"]);
-        assert!(workers.contains("must be from 1 to 256"), "{workers}");
-        assert!(told(&["check-config"]).contains("<FILE>"));
-        for command in ["status", "sources", "tracking"] {
-            assert!(parse(&[command, "--json", "--watch"]).is_err());
-        }
-    }
-
-    #[test]
-    fn every_argument_is_explained() {
-        for command in Cli::command().get_subcommands() {
-            assert!(command.get_long_about().is_some(), "{}", command.get_name());
-            for argument in command.get_arguments() {
-                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
-            }
-        }
-    }
-
-    #[test]
-    fn the_help_tells_the_strata_of_the_default_run() {
-        let help = Cli::command().find_subcommand_mut("serve").unwrap().render_long_help().to_string();
-        let config = Config::default_run();
-        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(
-            help.contains(&format!(
-                "of stratum {} while the kernel says",
-                config.sources[0].served_stratum().unwrap()
-            )),
-            "{help}"
-        );
-        assert!(help.contains(&format!("of stratum {} while it doesn't", config.local.unwrap())), "{help}");
-        for address in config.server.listen {
-            assert!(help.contains(&address.to_string()), "{help}");
-        }
-    }
-
-    #[test]
-    fn a_running_server_is_asked_for_what_each_command_shows() {
-        let path = scratch("asked");
-        let server = StatusServer::start(&path, plausible).unwrap();
-        let asked = |arguments: &[&str]| {
-            let socket = ["--status-socket", path.to_str().unwrap()];
-            let (place, mut out) = (Surroundings::of_process(), Vec::new());
-            match parse(&[arguments, &socket].concat()).unwrap() {
-                Command::Status(arguments) => arguments.run(&place, &mut out, None),
-                Command::Sources(arguments) => arguments.run(&place, &mut out, None),
-                Command::Tracking(arguments) => arguments.run(&place, &mut out, None),
-                Command::Serve(_) | Command::Restore | Command::CheckConfig(_) => panic!("they ask nobody"),
-            }
-            .unwrap();
-            String::from_utf8(out).unwrap()
-        };
-        let told = plausible();
-        assert_eq!(asked(&["status"]), status::table(&told, false));
-        assert_eq!(asked(&["sources"]), status::sources_table(&told, false));
-        assert_eq!(asked(&["sources", "--all"]), status::sources_table(&told, true));
-        assert_eq!(asked(&["tracking"]), status::tracking_table(&told));
-        let sources: Vec<SourceStatus> = serde_json::from_str(&asked(&["sources", "--json"])).unwrap();
-        assert_eq!(sources, told.sources);
-        let tracking: Tracking = serde_json::from_str(&asked(&["tracking", "--json"])).unwrap();
-        assert_eq!(tracking, told.tracking);
-        drop(server);
-    }
-
-    #[test]
-    fn the_keys_are_told() {
-        let mut out = Vec::new();
-        CheckConfigArguments { file: None, keys: true }.run(&mut out).unwrap();
-        let text = String::from_utf8(out).unwrap();
-        let told = |key: &&&Key| {
-            let name = format!("{}.{}", key.section, key.name);
-            text.lines().any(|line| line == name || line.starts_with(&format!("{name} (type ")))
-        };
-        assert_eq!(KEYS.iter().filter(told).count(), 47);
-        assert!(text.contains("\nsource.baud (type nmea, ubx)\n    Takes one of 4800, "), "{text}");
-    }
-}
+#[path = "cli/tests.rs"]
+mod tests;

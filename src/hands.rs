@@ -14,6 +14,7 @@ pub use fault::Fault;
 pub use lookup::found;
 pub use steering::Past;
 
+use crate::config::AccessKind;
 use crate::interface::NicNow;
 use ask::{Answer, Ask, receive, send};
 use maser_core::steer::Order;
@@ -158,13 +159,15 @@ impl Hands {
     /// # Errors
     /// Why it can't be read.
     pub fn leap_file(&self, path: &Path) -> io::Result<(File, FileIdentity)> {
-        match &*self.whose() {
-            Whose::Own(_) => Opener::leap_file(path),
-            Whose::Keepers(keeper) => match ask(keeper, &Ask::LeapFile)? {
-                (Answer::LeapFile(identity), Some(file)) => Ok((file.into(), identity)),
-                (answer, _) => Err(unexpected(&answer).into()),
-            },
-        }
+        self.file(path, &Ask::LeapFile)
+    }
+
+    /// The file of one of the lists of who may ask, as it is now, and what tells it from another.
+    ///
+    /// # Errors
+    /// Why it can't be read.
+    pub fn access_file(&self, kind: AccessKind, path: &Path) -> io::Result<(File, FileIdentity)> {
+        self.file(path, &Ask::AccessFile(kind))
     }
 
     /// Starts to look up the name of a source's server; what is found is read from what is returned, as
@@ -216,6 +219,16 @@ impl Hands {
             Whose::Keepers(keeper) => match ask(keeper, &Ask::Nics)? {
                 (Answer::Nics(now), _) => Ok(now),
                 (answer, _) => Err(unexpected(&answer)),
+            },
+        }
+    }
+
+    fn file(&self, path: &Path, asked: &Ask) -> io::Result<(File, FileIdentity)> {
+        match &*self.whose() {
+            Whose::Own(_) => Opener::file(path),
+            Whose::Keepers(keeper) => match ask(keeper, asked)? {
+                (Answer::File(identity), Some(file)) => Ok((file.into(), identity)),
+                (answer, _) => Err(unexpected(&answer).into()),
             },
         }
     }

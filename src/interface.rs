@@ -22,7 +22,7 @@ pub use refusal::Refusal;
 
 use maser_sys::ethtool::Ethtool;
 use maser_sys::netlink::{Link, Tables};
-use maser_sys::xdp_program::{AttachMode, NicStamps, XdpError, XdpProgram};
+use maser_sys::xdp_program::{AttachMode, NicStamps, SharedMaps, XdpError, XdpProgram};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -60,6 +60,29 @@ impl Interface {
         mode: Option<Mode>,
         tables: &Tables,
     ) -> Result<Self, Refusal> {
+        Self::attach_as(name, listen, mode, None, tables)
+    }
+
+    /// The same, with maps that its program shares with other interfaces', and in the driver where that can be.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn attach_sharing(
+        name: &str,
+        listen: Vec<SocketAddr>,
+        shared: &SharedMaps,
+        tables: &Tables,
+    ) -> Result<Self, Refusal> {
+        Self::attach_as(name, listen, None, Some(shared), tables)
+    }
+
+    fn attach_as(
+        name: &str,
+        listen: Vec<SocketAddr>,
+        mode: Option<Mode>,
+        shared: Option<&SharedMaps>,
+        tables: &Tables,
+    ) -> Result<Self, Refusal> {
         let link = preflight::find(name, tables)?;
         let ethtool = Ethtool::new(name).map_err(system(name, "a socket for ioctls"))?;
         let features = ethtool.features().map_err(system(name, "asking for features (ethtool -k)"))?;
@@ -73,7 +96,7 @@ impl Interface {
         for warning in preflight::warnings(link, &features) {
             warn!("{warning}");
         }
-        let (program, why) = put_on(link, mode)?;
+        let (program, why) = put_on(link, mode, shared)?;
         let footing = program.footing();
         let mut interface = Self {
             program,
@@ -123,6 +146,14 @@ impl Interface {
     /// No descriptor left.
     pub fn counts_map(&self) -> io::Result<OwnedFd> {
         self.program.counts_map()
+    }
+
+    /// The map of what the program drops by, for the server.
+    ///
+    /// # Errors
+    /// No descriptor left.
+    pub fn limits_map(&self) -> io::Result<OwnedFd> {
+        self.program.limits_map()
     }
 
     /// Brings the program to what `tables` say, which are the kernel's of this moment, and tells what has changed. After
@@ -233,12 +264,20 @@ fn facts_of(
 }
 
 /// The program on the interface, and why not as well as it could be.
-fn put_on(link: &Link, mode: Option<Mode>) -> Result<(XdpProgram, Vec<String>), Refusal> {
+fn put_on(
+    link: &Link,
+    mode: Option<Mode>,
+    shared: Option<&SharedMaps>,
+) -> Result<(XdpProgram, Vec<String>), Refusal> {
     let refused = |error| Refusal::Program { name: link.name.clone(), error };
+    let attach = |mode| match shared {
+        Some(shared) => XdpProgram::attach_sharing(link.index, mode, shared),
+        None => XdpProgram::attach(link.index, mode),
+    };
     let first = mode.unwrap_or(Mode::Native);
-    let (program, fallen) = match XdpProgram::attach(link.index, first.attach_mode()) {
+    let (program, fallen) = match attach(first.attach_mode()) {
         Err(reason @ XdpError::NotNative { .. }) if mode.is_none() => {
-            let program = XdpProgram::attach(link.index, AttachMode::Generic).map_err(refused)?;
+            let program = attach(AttachMode::Generic).map_err(refused)?;
             (program, Some(reason.to_string()))
         }
         outcome => (outcome.map_err(refused)?, None),

@@ -4,7 +4,13 @@
 //! [`pulse::Pulse::beat`] where the machine's clock is the only source and [`pulse::disciplined::Disciplined::beat`]
 //! otherwise. The rest starts them, counts, and tells about them.
 
+// What tests of the whole and of a part share calls this crate by its name.
+#[cfg(test)]
+extern crate self as maser;
+
+pub mod access;
 pub mod cli;
+pub mod clients;
 pub mod config;
 pub mod count;
 pub mod hands;

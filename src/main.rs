@@ -27,6 +27,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         Command::Status(arguments) => asked(|place, out, width| arguments.run(place, out, width))?,
         Command::Sources(arguments) => asked(|place, out, width| arguments.run(place, out, width))?,
         Command::Tracking(arguments) => asked(|place, out, width| arguments.run(place, out, width))?,
+        Command::Clients(arguments) => asked(|place, out, _| arguments.run(place, out))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -39,7 +40,8 @@ fn serve_arguments() -> Option<ServeArguments> {
         | Command::CheckConfig(_)
         | Command::Status(_)
         | Command::Sources(_)
-        | Command::Tracking(_) => None,
+        | Command::Tracking(_)
+        | Command::Clients(_) => None,
     }
 }
 

@@ -4,6 +4,8 @@ mod interfaces;
 mod nics;
 mod sources;
 
+use crate::access::Access;
+use crate::clients::Clients;
 use crate::config::{Config, Source, SourceKind};
 use crate::count::Counts;
 use crate::leaps::{Leaps, date};
@@ -13,8 +15,8 @@ use crate::pulse::disciplined::Disciplined;
 use crate::pulse::{Pulse, PulseState};
 use crate::state::{counter_name, hertz};
 use crate::status::{
-    ClockStatus, Counters, InterfaceStatus, LeapStatus, PortStatus, Residence, SourceStatus, State, Status,
-    SteeringStatus, Tracking, TransmitStatus, WorkerStatus,
+    ClientsQuestion, ClientsStatus, ClockStatus, Counters, InterfaceStatus, LeapStatus, PortStatus,
+    Residence, SourceStatus, State, Status, SteeringStatus, Tracking, TransmitStatus, WorkerStatus,
 };
 use crate::steer::{Figures, Steering, standing_text};
 use maser_core::refclock::Standing;
@@ -67,6 +69,8 @@ pub struct View {
     pub refused: Vec<(String, String)>,
     /// The NICs that were named for their stamps.
     pub nics: Arc<[NicView]>,
+    /// Who may ask.
+    pub access: Access,
     /// The pulse flow.
     pub flow: Flow,
     /// Who steers the machine's clock, if anybody is to.
@@ -75,6 +79,8 @@ pub struct View {
     pub workers: Vec<WorkerView>,
     /// Reads the snapshot.
     pub snapshots: Reader,
+    /// Who asks the most.
+    pub clients: Arc<Clients>,
     /// The counter when the server was ready.
     pub started: Ticks,
 }
@@ -127,8 +133,15 @@ impl View {
             ports: self.ports(),
             interfaces: self.interfaces(),
             nics: self.nics.iter().map(|nic| nics::status(nic, &self.workers, &snapshot)).collect(),
+            access: self.access.status(),
             workers: self.workers.iter().map(|view| self.worker(view)).collect(),
         }
+    }
+
+    /// The heaviest clients, as of now.
+    #[must_use]
+    pub fn clients(&self, question: &ClientsQuestion) -> ClientsStatus {
+        self.clients.status(question, self.config.limit.rate != 0, self.clients.now())
     }
 
     fn machine(

@@ -4,12 +4,18 @@
 //! here allocates, locks, formats, logs, or calls the system for a single packet.
 
 mod departures;
+mod gate;
+mod limit;
 mod nics;
 
+pub use self::limit::{Limits, Lists};
 pub use self::nics::WorkerNic;
 
 use self::departures::{Departures, Wanted};
+use self::gate::Gate;
+use self::limit::{Admission, Limiting};
 use self::nics::Nics;
+use crate::clients::Tap;
 use crate::config::Idle;
 use crate::count::{Counts, Event};
 use crate::port::Port;
@@ -20,7 +26,7 @@ use maser_core::snapshot::{ClockHeader, Snapshot};
 use maser_core::time::{
     ClockReading, Instant, NtpTimestamp, Smear, Smeared, Span, StampConverter, Tai, Ticks,
 };
-use maser_core::wire::{DropReason, parse_datagram, parse_frame};
+use maser_core::wire::{DropReason, Request, parse_datagram, parse_frame};
 use maser_sys::clock;
 use maser_sys::counter::Counter;
 use maser_sys::datagram::{Carried, Outgoing, Wait};
@@ -90,6 +96,7 @@ struct Waiting {
     received_at: Option<Instant<Tai>>,
     receive: NtpTimestamp,
     wanted: Wanted,
+    kissed: bool,
 }
 
 /// One pinned thread's part of the packet flow.
@@ -103,11 +110,15 @@ pub struct Worker<'a, P, C> {
     smearing: Option<Smearing>,
     smeared_stamps: ReceiveStamps<Smeared>,
     splits: Option<SplitWatch>,
+    clients: Tap,
     departures: Departures,
     nics: Nics,
+    limiting: Limiting,
+    /// By index in the batch; none for what is dropped unread.
+    requests: Box<[Option<Request>]>,
     /// By index in the batch.
     waiting: Box<[Option<Waiting>]>,
-    outgoing: Vec<Outgoing>,
+    gate: Gate,
 }
 
 impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
@@ -123,10 +134,13 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
             smearing: None,
             smeared_stamps: ReceiveStamps::new(),
             splits: None,
+            clients: Tap::unheard(),
             departures: Departures::new(batch),
             nics: Nics::new(Vec::new()),
+            limiting: Limiting::new(batch),
+            requests: vec![None; batch].into_boxed_slice(),
             waiting: vec![None; batch].into_boxed_slice(),
-            outgoing: Vec::with_capacity(batch),
+            gate: Gate::new(batch),
         }
     }
 
@@ -141,6 +155,13 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
     #[must_use]
     pub fn noticing_splits(mut self, splits: Option<SplitWatch>) -> Self {
         self.splits = splits;
+        self
+    }
+
+    /// The same worker, which tells what became of whose requests.
+    #[must_use]
+    pub fn telling(mut self, clients: Tap) -> Self {
+        self.clients = clients;
         self
     }
 
@@ -164,6 +185,26 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
     #[must_use]
     pub fn believing(mut self, nics: Vec<WorkerNic>) -> Self {
         self.nics = Nics::new(nics);
+        self
+    }
+
+    /// The same worker, which answers nobody more often than `limits` allow, none for everybody as often as they ask; and which
+    /// tells the program in front of its port, where there is one, how much to drop.
+    ///
+    /// # Panics
+    /// If the table of the limits is smaller than 64 KiB or larger than 16 GiB.
+    #[must_use]
+    pub fn limiting(mut self, limits: Option<Limits>) -> Self {
+        if let Some(limits) = limits {
+            self.limiting.limit(limits);
+        }
+        self
+    }
+
+    /// The same worker, which answers those alone who may ask.
+    #[must_use]
+    pub fn asked_by(mut self, lists: Lists) -> Self {
+        self.limiting.ask(lists);
         self
     }
 
@@ -198,6 +239,7 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         self.counts.set(Event::ReceiveFailed, self.port.receive_failures());
         if received == 0 {
             self.counts.set_frames_missing(self.port.frames_missing());
+            self.limiting.rest(&mut self.port, || self.clocks.reading().monotonic_ns);
             self.hear_departures()?;
             return Ok(0);
         }
@@ -211,13 +253,22 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         let moment = Moment { snapshot, reading, header, smeared };
         self.nics.refresh();
         self.departures.begin_batch(received, reading.ticks, snapshot.line.map(|line| line.rate));
+        self.limiting.begin_batch(&mut self.port, reading.monotonic_ns, self.counts);
 
-        self.outgoing.clear();
+        self.gate.clear();
         for index in 0..received {
-            if let Verdict::Drop(reason) = self.answer(index, &moment) {
+            self.requests[index] = self.read(index).inspect_err(|reason| self.counts.drop(*reason)).ok();
+        }
+        // Entries that aren't in a cache come together.
+        self.limiting.touch(received);
+        for index in 0..received {
+            if let Some(request) = self.requests[index]
+                && let Verdict::Drop(reason) = self.answer(index, &request, &moment)
+            {
                 self.counts.drop(reason);
             }
         }
+        self.limiting.count(self.counts);
         self.counts.set(Event::StampMoved, self.receive_stamps.moved() + self.smeared_stamps.moved());
         if self.is_overtaken(&moment) {
             self.counts.event(Event::BatchOvertaken);
@@ -229,20 +280,31 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         Ok(received)
     }
 
-    /// Decides what becomes of datagram `index` and, where that is a reply, writes it over the request.
+    /// Parses datagram `index`, and notes whose it is.
     #[inline]
-    fn answer(&mut self, index: usize, moment: &Moment) -> Verdict {
+    fn read(&mut self, index: usize) -> Result<Request, DropReason> {
         let (arrival, bytes) = self.port.datagram(index);
         if !arrival.whole {
-            return Verdict::Drop(DropReason::TooLong);
+            return Err(DropReason::TooLong);
         }
-        let parsed = match arrival.carried {
-            Carried::Datagram(peer) => parse_datagram(bytes, &peer),
-            Carried::Frame { service_port } => parse_frame(bytes, service_port),
+        let request = match arrival.carried {
+            Carried::Datagram(peer) => parse_datagram(bytes, &peer)?,
+            Carried::Frame { service_port } => parse_frame(bytes, service_port)?,
         };
-        let request = match parsed {
-            Ok(request) => request,
-            Err(reason) => return Verdict::Drop(reason),
+        self.limiting.note(index, request.client);
+        Ok(request)
+    }
+
+    /// Decides what becomes of datagram `index` and, where that is a reply, writes it over the request.
+    #[inline]
+    fn answer(&mut self, index: usize, request: &Request, moment: &Moment) -> Verdict {
+        let admission = self.limiting.decide(index, request);
+        let (arrival, bytes) = self.port.datagram(index);
+        admission.tell(&self.clients, request.client, arrival.weight);
+        let kiss = match admission {
+            Admission::Answered => None,
+            Admission::Kissed(kiss) => Some(kiss),
+            Admission::Refused(reason) => return Verdict::Drop(reason),
         };
         let age = self.stamps.age(arrival.stamp).unwrap_or_else(|fault| {
             self.counts.event(fault.into());
@@ -268,25 +330,38 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         };
         let smeared = smearing.is_some();
         let header = if smeared { &moment.smeared } else { &moment.header };
-        let verdict = decide(&request, header, receive);
-        let (reply, wanted) = match verdict {
-            Verdict::Answer(reply) => {
-                let said = (smeared, snapshot.generation);
-                self.departures.want((index, &request), reply, said, self.counts)
+        let verdict = decide(request, header, receive);
+        let (reply, wanted) = match (verdict, kiss) {
+            (Verdict::Answer(reply) | Verdict::AnswerUnsynchronised(reply), Some(kiss)) => {
+                (reply.kiss(kiss, self.limiting.poll()), Wanted::default())
             }
-            Verdict::AnswerUnsynchronised(reply) => (reply, Wanted::default()),
-            Verdict::Drop(_) => return verdict,
+            (Verdict::Answer(reply), None) => {
+                let said = (smeared, snapshot.generation);
+                self.departures.want((index, request), reply, said, self.counts)
+            }
+            (Verdict::AnswerUnsynchronised(reply), None) => (reply, Wanted::default()),
+            (Verdict::Drop(_), _) => return verdict,
         };
         if let Some(splits) = &self.splits
             && splits.is_split(request.client)
         {
             self.counts.event(Event::SplitClient);
         }
-        let prepared = rewrite(bytes, &request, &reply);
+        let received_octets = bytes.len();
+        let prepared = rewrite(bytes, request, &reply);
         let name = wanted.slot.map(|_| receive.bits());
-        self.outgoing.push(outgoing(index, prepared.length(), name));
-        self.waiting[index] =
-            Some(Waiting { prepared, smeared, residence_ns: None, received_at, receive, wanted });
+        if !self.gate.pass(index, prepared.length(), received_octets, name) {
+            self.counts.event(Event::OversizeRefused);
+        }
+        self.waiting[index] = Some(Waiting {
+            prepared,
+            smeared,
+            residence_ns: None,
+            received_at,
+            receive,
+            wanted,
+            kissed: kiss.is_some(),
+        });
         verdict
     }
 
@@ -305,14 +380,14 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
     /// Stamps and sends the batch's replies, each just before the system call that takes it, with the moment when it will
     /// leave.
     fn send(&mut self, Moment { snapshot, header, .. }: &Moment) -> io::Result<()> {
-        if self.outgoing.is_empty() {
+        if self.gate.passed().is_empty() {
             return Ok(());
         }
         let (waiting, clocks, departures) = (&mut self.waiting, &self.clocks, &mut self.departures);
         let smearing = self.smearing.as_ref();
-        let (mut ahead, mut call, mut interleaved) = (0, None, 0);
+        let (mut ahead, mut call, mut interleaved, mut kissed) = (0, None, 0, 0);
         departures.begin_sending();
-        let sent = self.port.send(&self.outgoing, |index, bytes| {
+        let sent = self.port.send(self.gate.passed(), |index, bytes| {
             let now = clocks.now();
             if ahead == P::SEND_CHUNK {
                 ahead = 0;
@@ -325,6 +400,7 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
             let waits = departures.sends.ticks_after(ahead);
             ahead += 1;
             let Some(reply) = &mut waiting[index] else { return };
+            kissed += u64::from(reply.kissed);
             let (Some(line), Some(received_at)) = (snapshot.line, reply.received_at) else {
                 // Nothing is known of the time: the reply says so, and zero is how a timestamp says it.
                 return stamp(bytes, &reply.prepared, NtpTimestamp::ZERO);
@@ -347,11 +423,12 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
             departures.sends.learn(clocks.now().since(begun), ahead);
         }
         let waited = |reply: &Outgoing| self.waiting[usize::from(reply.index)]?.residence_ns;
-        for residence_ns in self.outgoing.iter().filter_map(waited) {
+        for residence_ns in self.gate.passed().iter().filter_map(waited) {
             self.counts.residence_ns(residence_ns);
         }
         let answered = if header.stratum == 0 { Event::AnsweredUnsynchronised } else { Event::Answered };
-        self.counts.events(answered, sent.sent as u64);
+        self.counts.events(answered, (sent.sent as u64).saturating_sub(kissed));
+        self.counts.events(Event::Kissed, kissed);
         self.counts.events(Event::Interleaved, interleaved);
         self.counts.events(Event::SendCongested, sent.congested as u64);
         self.counts.events(Event::SendRefused, sent.refused as u64);
@@ -389,7 +466,34 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
     }
 }
 
-fn outgoing(index: usize, length: usize, departure: Option<u64>) -> Outgoing {
-    let narrow = |value: usize| u16::try_from(value).unwrap_or(u16::MAX);
-    Outgoing { index: narrow(index), length: narrow(length), departure }
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+#[cfg(test)]
+mod tests {
+    use super::support::{Machine, MemoryPort, request};
+    use super::*;
+
+    /// The port would panic at one.
+    #[test]
+    fn a_planted_oversize_reply_is_refused_and_counted() {
+        let (machine, port, counts) = (Machine::at(1_795_000_000), MemoryPort::default(), Counts::default());
+        let (_cell, reader) = maser_sys::snapshot_cell::snapshot_cell(&Snapshot::UNKNOWN);
+        let mut worker = Worker::new(port.worker_end(), reader, machine, &counts, 64);
+        let field = [&[0xF5, 0xF5, 0, 28][..], &[0x11; 24]].concat();
+        let [short, long] = [request(1).to_vec(), [&request(1)[..], &field].concat()];
+        for (planted, message, passes) in
+            [(0, &short, true), (1, &short, false), (28, &long, true), (29, &long, false), (0, &long, true)]
+        {
+            worker.gate.planted = planted;
+            port.arrive(message, 1_795_000_000);
+            let refused = counts.of(Event::OversizeRefused);
+            worker.batch(Wait::Poll).unwrap();
+            let refused = counts.of(Event::OversizeRefused) - refused;
+            let sent: Vec<usize> = port.take_sent().iter().map(Vec::len).collect();
+            let wanted = if passes { vec![48 + planted] } else { vec![] };
+            assert_eq!((sent, refused), (wanted, u64::from(!passes)), "{planted} planted");
+        }
+    }
 }

@@ -3,18 +3,24 @@
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
     reason = "a test that can't go on has failed, and its numbers are small"
 )]
 
+use maser::clients::Clients;
 use maser::count::{Counts, Event};
 use maser::port::Port;
-use maser::worker::Worker;
+use maser::status::{ClientsQuestion, Order};
+use maser::worker::{Limits, Worker};
+use maser_core::limit::hash::Key;
+use maser_core::limit::{Bucket, Rules};
 use maser_core::refclock::{MachineClock, MachineReading, MachineSettings, PendingLeap};
 use maser_core::snapshot::Snapshot;
 use maser_core::time::{Instant, LeapTable, Span};
 use maser_sys::alloc_count::{CountingAllocator, allocations_in};
 use maser_sys::calibration;
 use maser_sys::datagram::Wait;
+use maser_sys::limit_table::SharedTable;
 use maser_sys::mmsg::MmsgPort;
 use maser_sys::snapshot_cell::snapshot_cell;
 use maser_sys::udp_socket::{SocketOptions, UdpSocket};
@@ -27,6 +33,17 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const PACKETS: u64 = 100_000;
 const BURST: usize = 50;
+
+/// So that each request goes through the table, and all of them are answered.
+fn limits() -> Limits {
+    let address = Bucket::new(1, 1 << 27).unwrap();
+    Limits {
+        table: SharedTable::anonymous(1 << 20).unwrap(),
+        key: Key { k0: 1, k1: 2 },
+        rules: Rules { address, prefix: Some(address), ..Rules::USUAL },
+        driver: true,
+    }
+}
 
 /// Sends `PACKETS` in bursts and lets a worker over `open`'s port answer them; gives the allocations it made.
 fn allocations<P: Port>(open: impl FnOnce(Vec<UdpSocket>) -> P) -> u64 {
@@ -51,9 +68,12 @@ fn allocations<P: Port>(open: impl FnOnce(Vec<UdpSocket>) -> P) -> u64 {
     let socket = UdpSocket::open("127.0.0.1:0".parse().unwrap(), SocketOptions::default()).unwrap();
     let server = socket.address();
     let counts = Counts::default();
+    let clients = Clients::new(counter);
     let mut worker = Worker::new(open(vec![socket]), reader, counter, &counts, 64)
+        .telling(clients.tap())
         .interleaving(10_000, 1)
-        .correcting(true);
+        .correcting(true)
+        .limiting(Some(limits()));
     let client = Client::bind("127.0.0.1:0").unwrap();
     client.connect(server).unwrap();
     client.set_nonblocking(true).unwrap();
@@ -95,6 +115,11 @@ fn allocations<P: Port>(open: impl FnOnce(Vec<UdpSocket>) -> P) -> u64 {
         [Event::Interleaved, Event::DepartureAsked, Event::DepartureTold].map(|event| counts.of(event));
     println!("{interleaved} interleaved; {asked} departures asked, {told} told");
     assert!(interleaved > PACKETS / 2, "the load interleaves");
+    // Nobody has read the ring meanwhile, so that it is full and what didn't fit is lost as well.
+    let question = ClientsQuestion { top: 1, by: Order::Rate, truncated: false };
+    let seen = clients.status(&question, false, clients.now()).requests.sum();
+    let answered = (received - dropped) as f64;
+    assert!((seen / answered - 1.0).abs() < 0.1, "{seen} of {answered} are seen");
     allocations
 }
 

@@ -13,6 +13,10 @@ mod hosts;
 mod interleaved;
 #[path = "../benches/rig/interleaved_table.rs"]
 mod interleaved_table;
+#[path = "../benches/rig/limits.rs"]
+mod limits;
+#[path = "../benches/rig/limits_table.rs"]
+mod limits_table;
 #[path = "../benches/rig/measure.rs"]
 mod measure;
 #[path = "../benches/rig/meter.rs"]
@@ -31,6 +35,7 @@ mod table;
 use figures::{Figure, Limit, Row, Verdict, rows, verdicts};
 use hosts::Placement;
 use interleaved::{CorrectionSample, FollowerSample, Interleaved, InterleavedSample, MixedSample};
+use limits::{CostSample, FloodSample, Limits};
 use measure::{Percentiles, Sample, Spread, Step};
 use servers::{CHRONYD, ECHO_WITH_STAMPS, SERVERS, XDP_ECHO, XDP_ECHO_GENERIC};
 
@@ -56,7 +61,16 @@ fn step(rate_per_s: f64, lost: u64) -> Step {
 fn sample(server: &'static str, round: u32, ladder: Vec<Step>, p50_ns: u64) -> Sample {
     let latency = Step { latency_ns: Percentiles { p50: p50_ns, p99: 2 * p50_ns }, ..step(10_000.0, 0) };
     let placement = Placement::ServerCore.name();
-    Sample { placement, server, round, ladder, latency: Some(latency), accuracy: None, cpu_ns: None }
+    Sample {
+        placement,
+        server,
+        round,
+        ladder,
+        latency: Some(latency),
+        direct: Vec::new(),
+        accuracy: None,
+        cpu_ns: None,
+    }
 }
 
 /// With the median error of the offset at half of the peak.
@@ -311,4 +325,48 @@ fn only_what_is_between_the_markers_is_replaced() {
     assert_eq!(report::between_markers("no markers", "new\n"), None);
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     assert!(report::between_markers(&readme, "").is_some());
+}
+
+/// Regulars of whom `attacked` were answered beside a flood; all were alone.
+fn flooded(server: &'static str, share_of_peak: f64, attacked: f64) -> FloodSample {
+    FloodSample {
+        server,
+        flood: "spoofed",
+        flood_per_s: 600_000.0,
+        share_of_peak,
+        alone: 1.0,
+        attacked,
+        flood_answered: 0.01,
+        flood_kissed: 0.001,
+        p99_alone_ns: 100_000,
+        p99_attacked_ns: 250_000,
+        generator_kept_up: true,
+        pages: [1_000, 1_000],
+    }
+}
+
+#[test]
+fn what_floods_may_do_is_judged() {
+    let cost = |what, cpu_ns| CostSample { server: XDP, what, cpu_ns };
+    let right = Limits {
+        floods: vec![flooded(CHRONYD, 1.5, 0.1), flooded(XDP, 0.5, 0.995), flooded(XDP, 1.5, 0.96)],
+        costs: vec![cost("answered", 1_500.0), cost("denied", 400.0), cost("garbage", 450.0)],
+    };
+    let table = limits_table::table(&right);
+    assert!(!table.contains("MISSED") && table.matches(": met").count() == 6, "{table}");
+    let missed = |limits: &Limits| limits_table::table(limits).matches("MISSED").count();
+    type Plant = fn(&mut Limits);
+    let planted: [Plant; 5] = [
+        |limits| limits.floods[1].attacked = 0.989,
+        |limits| limits.floods[2].attacked = 0.949,
+        |limits| limits.floods[2].pages[1] = 1_001,
+        |limits| limits.floods[2].generator_kept_up = false,
+        |limits| limits.costs[1].cpu_ns = 510.0,
+    ];
+    for (number, plant) in planted.iter().enumerate() {
+        let mut limits = right.clone();
+        plant(&mut limits);
+        assert_eq!(missed(&limits), 1, "fault {number}");
+    }
+    assert_eq!(limits_table::table(&Limits::default()), "");
 }

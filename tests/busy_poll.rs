@@ -29,7 +29,7 @@ use maser::{END_LIMIT, Finished, READY_LIMIT, Scratch, Server, Setting, finish, 
 use peers::host;
 use support::request;
 
-const NEAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const NEAR: Ipv4Addr = Ipv4Addr::new(10, 55, 2, 1);
 /// As somebody has set the interface before maser comes.
 const BEFORE: [&str; 2] = ["1", "12345"];
 const OURS: [&str; 2] = ["2", "200000"];
@@ -83,8 +83,8 @@ fn on_host(name: &str, [receive, send]: [u32; 2], own_sys: bool, test: impl FnOn
             "link add near numrxqueues {receive} numtxqueues {send} type veth peer name far numrxqueues 2 numtxqueues 2"
         ));
         ip(&format!("link set far netns /proc/{}/fd/{}", id(), rig.client.as_raw_fd()));
-        rig.at_client(|| up("far", "192.0.2.2"));
-        up("near", "192.0.2.1");
+        rig.at_client(|| up("far", "10.55.2.2"));
+        up("near", "10.55.2.1");
         test(&rig);
     });
     there.join().unwrap_or_else(|panic| resume_unwind(panic));
@@ -102,7 +102,7 @@ impl Rig {
     /// `maser serve` at `near`, with the place for its records in the rig's directory.
     fn setting(&self, arguments: &[&str]) -> Setting {
         let setting = Setting::nowhere().environment("RUNTIME_DIRECTORY", self.scratch.path(""));
-        setting.listening_at("192.0.2.1").with(&["--workers", "1"]).with(arguments)
+        setting.listening_at("10.55.2.1").with(&["--workers", "1"]).with(arguments)
     }
 
     fn start(&self, arguments: &[&str]) -> Server {

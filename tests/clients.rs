@@ -175,7 +175,16 @@ fn accepted_by_all(way: Way, family: Family) {
 /// Starts maser so that packets come to it this way.
 fn serve(rig: &Rig, way: Way, status_socket: &Path) -> Result<Server, String> {
     let (listen, path) = (rig.listen(), status_socket.to_string_lossy());
-    let serve = [env!("CARGO_BIN_EXE_maser"), "serve", "--listen", &listen, "--status-socket", &path];
+    let serve = [
+        env!("CARGO_BIN_EXE_maser"),
+        "serve",
+        "--listen",
+        &listen,
+        "--status-socket",
+        &path,
+        "--limit",
+        "off",
+    ];
     let port: &[_] = match way {
         Way::Socket => &["--port", "socket"],
         Way::IoUring => &["--port", "io-uring"],

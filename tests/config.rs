@@ -12,6 +12,8 @@ use maser::config::{
 use maser_core::time::Span;
 use proptest::prelude::*;
 
+#[path = "config/limits.rs"]
+mod limits;
 #[path = "config/sources.rs"]
 mod sources;
 
@@ -321,6 +323,7 @@ fn the_command_line_overrides_the_file() {
         workers: Some("1".parse().unwrap()),
         idle: Some(Idle::Block),
         busy_poll: false,
+        limit: Some(9),
         status_socket: Some("here.sock".into()),
     };
     let config = file.clone().overridden(overrides).unwrap();
@@ -329,6 +332,7 @@ fn the_command_line_overrides_the_file() {
         ([address].as_slice(), PortChoice::IoUring)
     );
     assert_eq!((config.server.idle, config.server.batch.get()), (Idle::Block, 128));
+    assert_eq!((config.limit.rate, file.limit.rate), (9, 8));
     assert_eq!(config.status.socket.as_deref(), Some(Path::new("here.sock")));
     assert_eq!((config.sources, config.local), (file.sources.clone(), file.local));
     let twice = Overrides { listen: vec![address, address], ..Overrides::default() };
@@ -376,6 +380,8 @@ fn check_problems(text: &str, problems: &[Problem]) {
 /// Scraps that make text which is nearly a configuration.
 const SCRAPS: &[&str] = &[
     "[server]",
+    "[limit]",
+    "[access]",
     "[status]",
     "[[source]]",
     "[source]",
@@ -438,6 +444,10 @@ const SCRAPS: &[&str] = &[
     "\"gpsd\"",
     "\"-1.5 us\"",
     "[\"machine0\"]",
+    "rate",
+    "memory",
+    "deny",
+    "[\"10.0.0.0/8\"]",
     "\"0.0.0.0:123\"",
     "[]",
     "[0, 1]",

@@ -40,7 +40,11 @@ fn skip(reason: &str) {
 }
 
 fn start(address: SocketAddr) -> Option<Server> {
-    let status = std::env::temp_dir().join(format!("maser-frozen-{}.sock", std::process::id()));
+    let own = |name: &str| std::env::temp_dir().join(format!("maser-frozen-{}.{name}", std::process::id()));
+    let (status, config) = (own("sock"), own("toml"));
+    // What transmit timestamps are moved by isn't the clock's, and is admitted by nothing.
+    let lines = "[server]\ntransmit_correction = false\n[[source]]\ntype = \"machine\"\nstratum = 1\n[local]\nstratum = 10\n";
+    std::fs::write(&config, lines).unwrap();
     let inject = format!("inject=ppoll:delay_enter={HELD_S}s:when={BEATS}+");
     let mut child = Command::new("strace")
         .args([
@@ -65,6 +69,8 @@ fn start(address: SocketAddr) -> Option<Server> {
             "--status-socket",
         ])
         .arg(status)
+        .arg("--config")
+        .arg(&config)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

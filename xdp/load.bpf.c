@@ -10,52 +10,11 @@
  * setting rules out. Everything shared with user space is made of 64-bit words; sys/src/live_frames lays out the same
  * ones. Nothing here decides what to send, when to stop or what a result means. README.md has the verifier's side.
  */
-#include <linux/bpf.h>
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
-#include <linux/udp.h>
-
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
+#include "load.h"
 
 char _license[] SEC("license") = "Dual MIT/GPL";
 
-#define NTP_LENGTH 48
-/* What stands before the transmit timestamp: five words of a variant. */
-#define NTP_WORDS 5
 #define VARIANTS_MAX 64
-#define LAG_BUCKETS 40
-/* A due time keeps its low 40 bits in a cookie: it is unambiguous for 18 minutes. */
-#define DUE_MASK ((1ULL << 40) - 1)
-
-/* ---- The cookie: a request's transmit timestamp ---------------------------------------------------------------- */
-
-static __always_inline __u64 keyed_hash(__u64 due, __u64 key)
-{
-	__u64 x = (due ^ key) * 0x9E3779B97F4A7C15ULL;
-	x = (x ^ (x >> 32)) * 0xD6E8FEB86659FD93ULL;
-	return x ^ (x >> 32);
-}
-
-/* When the request was due, and the top 24 bits of the hash of that: who echoes it needn't be asked anything else. */
-static __always_inline __u64 cookie_of(__u64 due, __u64 hash)
-{
-	return due << 24 | hash >> 40;
-}
-
-static __always_inline __u32 log2_of(__u64 value)
-{
-	__u32 log = 0;
-	if (value >> 32) { value >>= 32; log += 32; }
-	if (value >> 16) { value >>= 16; log += 16; }
-	if (value >> 8) { value >>= 8; log += 8; }
-	if (value >> 4) { value >>= 4; log += 4; }
-	if (value >> 2) { value >>= 2; log += 2; }
-	return log + (value >> 1);
-}
-
 /* ---- send ------------------------------------------------------------------------------------------------------ */
 
 struct variant {
@@ -97,11 +56,6 @@ struct {
 	__u64 lag[LAG_BUCKETS];
 } send_state SEC(".data.send");
 
-/* So far behind, the clock's last reading is good enough for a few more requests: it proves them due, and what it
- * takes off their lag is below a quarter of it. */
-#define FAR_BEHIND_NS 16384
-#define UNREAD_MAX 7
-
 static __always_inline __u64 clock_for(__u64 due)
 {
 	__u64 now = send_state.now_ns;
@@ -133,16 +87,6 @@ static __always_inline void advance(__u64 due, __u64 lag)
 	__u32 bucket = log2_of(lag);
 	if (bucket < LAG_BUCKETS)
 		send_state.lag[bucket]++;
-}
-
-/* A one's complement sum of up to 2^16 words, as a checksum. */
-static __always_inline __u16 fold(__u64 sum)
-{
-	sum = (sum >> 32) + (__u32)sum;
-	sum = (sum >> 16) + (sum & 0xFFFF);
-	sum = (sum >> 16) + (sum & 0xFFFF);
-	sum = (sum >> 16) + (sum & 0xFFFF);
-	return ~sum;
 }
 
 /* The page may hold what an earlier run made of it, or a reflector: every octet is written, none is read. */
@@ -214,39 +158,8 @@ int count_taken(struct bpf_raw_tracepoint_args *context)
 	return 0;
 }
 
-/* ---- Frames that arrive ---------------------------------------------------------------------------------------- */
-
-static __always_inline struct udphdr *udp_of_ip4(void *data, void *end)
-{
-	struct iphdr *ip = data + ETH_HLEN;
-	struct udphdr *udp = (void *)(ip + 1);
-	if ((void *)(udp + 1) > end || *(__be16 *)(data + 12) != bpf_htons(ETH_P_IP))
-		return 0;
-	int plain = *(__u8 *)ip == 0x45 && ip->protocol == IPPROTO_UDP && !(ip->frag_off & bpf_htons(0x3FFF));
-	return plain ? udp : 0;
-}
-
-static __always_inline struct udphdr *udp_of_ip6(void *data, void *end)
-{
-	struct ipv6hdr *ip = data + ETH_HLEN;
-	struct udphdr *udp = (void *)(ip + 1);
-	if ((void *)(udp + 1) > end || *(__be16 *)(data + 12) != bpf_htons(ETH_P_IPV6))
-		return 0;
-	return ip->nexthdr == IPPROTO_UDP ? udp : 0;
-}
-
 /* ---- count_replies --------------------------------------------------------------------------------------------- */
 
-/* What a reply is counted as: the first of these that holds. sys/src/live_frames/replies.rs has the same order. */
-enum kind {
-	LONGER, SHORTER, ORIGIN, DUPLICATE, MODE, VERSION,
-	KISS_RATE, KISS_DENY, KISS_RSTR, KISS_OTHER, UNSYNCHRONISED, STRATUM, ORDER, VALID, KINDS = 16
-};
-
-/* 32 sub-buckets an octave, so that a bucket is within 1/32 of its values; 2^34 ns are 17 s. */
-#define SUB_BITS 5
-#define LATENCY_BITS 34
-#define LATENCY_BUCKETS ((LATENCY_BITS - SUB_BITS + 1) << SUB_BITS)
 #define SEEN (1 << 22)
 
 const volatile struct {
@@ -287,14 +200,6 @@ struct {
 	__type(value, __u64);
 } seen SEC(".maps");
 
-static __always_inline __u32 latency_bucket(__u64 ns)
-{
-	if (ns < 1 << SUB_BITS)
-		return ns;
-	__u32 octave = log2_of(ns) - SUB_BITS;
-	return (octave << SUB_BITS) + (ns >> octave);
-}
-
 /* A cookie of ours that wasn't answered before; its latency in `ns`. */
 static __always_inline enum kind origin_of(__u64 cookie, __u64 *ns)
 {
@@ -311,36 +216,6 @@ static __always_inline enum kind origin_of(__u64 cookie, __u64 *ns)
 	return VALID;
 }
 
-static __always_inline enum kind kiss_of(__u32 code)
-{
-	switch (bpf_ntohl(code)) {
-	case 0x52415445: return KISS_RATE;
-	case 0x44454E59: return KISS_DENY;
-	case 0x52535452: return KISS_RSTR;
-	default: return KISS_OTHER;
-	}
-}
-
-/* Stratum 0 without a code is how a server without a source of time answers. */
-static __always_inline enum kind header_of(const __u8 *octets, const __u64 *ntp)
-{
-	__u8 first = octets[0], stratum = octets[1];
-	__u32 reference = *(const __u32 *)(octets + 12);
-	if (!(count_setting.modes >> (first & 7) & 1))
-		return MODE;
-	if (!(count_setting.versions >> (first >> 3 & 7) & 1))
-		return VERSION;
-	if (stratum == 0 && reference != 0)
-		return kiss_of(reference);
-	if (stratum == 0 || first >> 6 == 3)
-		return UNSYNCHRONISED;
-	if (stratum > 15)
-		return STRATUM;
-	if ((__s64)(bpf_be64_to_cpu(ntp[5]) - bpf_be64_to_cpu(ntp[4])) < 0)
-		return ORDER;
-	return VALID;
-}
-
 static __always_inline enum kind judge(struct udphdr *udp, void *end, __u64 *ns)
 {
 	__u16 length = bpf_ntohs(udp->len);
@@ -352,7 +227,7 @@ static __always_inline enum kind judge(struct udphdr *udp, void *end, __u64 *ns)
 	enum kind origin = origin_of(bpf_be64_to_cpu(count_setting.echo ? ntp[5] : ntp[3]), ns);
 	if (origin != VALID || count_setting.echo)
 		return origin;
-	return header_of((void *)ntp, ntp);
+	return header_of(ntp, count_setting.modes, count_setting.versions);
 }
 
 static __always_inline struct udphdr *reply_of(void *data, void *end)

@@ -5,8 +5,8 @@
  *
  * Both decide the same. A whole UDP datagram over Ethernet and IP without options, to an address and port that are
  * served, goes to the AF_XDP socket of the queue that it came by, with `struct metadata` in front; all else goes on to
- * the kernel as it came. Each frame counts once, by the first reason that keeps it from a socket. What may be answered is
- * decided in user space: nothing here reads the request. README.md has the rules and the verifier's side.
+ * the kernel as it came, but for what limit.bpf.h drops. Each frame counts once, by the first reason that keeps it from a
+ * socket. What is answered is decided in user space. README.md has the rules and the verifier's side.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -24,6 +24,7 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 #define TYPE_SERVICE_TAG 0x88A8
 #define VLAN_MASK 0x0FFF
 #define STATIONS 8
+#define QUEUES_MAX 1024
 /* "More fragments" and the fragment's offset. */
 #define FRAGMENT_BITS 0x3FFF
 #define NEXT_FRAGMENT 44
@@ -48,6 +49,13 @@ enum reason {
 	NOT_SERVED,
 	PARTIAL_CHECKSUM,
 	TOO_LONG,
+	DROPPED_SHORT,
+	DROPPED_VERSION,
+	DROPPED_MODE,
+	DROPPED_DENIED,
+	DROPPED_BOGON,
+	DROPPED_LIMITED,
+	DROPPED_OVERLOAD,
 	NO_SOCKET,
 	NO_ROOM,
 	REASONS
@@ -61,7 +69,9 @@ struct metadata {
 	__u64 nic_ns;
 	/* Which listen address it was sent to, and that one's port. */
 	__u32 listener;
-	__u32 port;
+	__u16 port;
+	/* How many datagrams it stands for, itself and those dropped like it. */
+	__u16 weight;
 };
 
 /* ---- What user space says, and what it is told ------------------------------------------------------------------- */
@@ -96,7 +106,7 @@ volatile __u64 stations[STATIONS] SEC(".data.stations");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
-	__uint(max_entries, 1024);
+	__uint(max_entries, QUEUES_MAX);
 	__type(key, __u32);
 	__type(value, __u32);
 } sockets SEC(".maps");
@@ -117,14 +127,22 @@ struct {
 
 /* ---- From the outside in ----------------------------------------------------------------------------------------- */
 
+struct source {
+	/* IPv4's in the first word. */
+	__be32 address[4];
+	/* 4 or 6. */
+	__u32 version;
+};
+
 /* A frame as far as it was read. */
 struct frame {
 	void *at;
 	void *end;
-	/* Octets that the IP header says it carries. */
+	/* Octets that the last header read says it carries. */
 	__u32 carried;
 	/* The addresses' words added up. */
 	__u64 addresses;
+	struct source source;
 };
 
 static __always_inline int is_station(__u64 address)
@@ -207,6 +225,8 @@ static __always_inline enum reason read_ip4(struct frame *frame, struct destinat
 		return TRUNCATED;
 	frame->carried = length - sizeof(*ip);
 	frame->addresses = (__u64)ip->saddr + ip->daddr;
+	frame->source.address[0] = ip->saddr;
+	frame->source.version = 4;
 	to->address[0] = ip->daddr;
 	to->version = 4;
 	frame->at += sizeof(*ip);
@@ -239,9 +259,11 @@ static __always_inline enum reason read_ip6(struct frame *frame, struct destinat
 		return TRUNCATED;
 #pragma unroll
 	for (int word = 0; word < 4; word++) {
+		frame->source.address[word] = ip->saddr.in6_u.u6_addr32[word];
 		to->address[word] = ip->daddr.in6_u.u6_addr32[word];
 		frame->addresses += (__u64)ip->saddr.in6_u.u6_addr32[word] + ip->daddr.in6_u.u6_addr32[word];
 	}
+	frame->source.version = 6;
 	to->version = 6;
 	frame->at += sizeof(*ip);
 	return STEERED;
@@ -285,6 +307,8 @@ static __always_inline enum reason read_udp(struct frame *frame, struct destinat
 	if (is_partial(frame, udp))
 		return PARTIAL_CHECKSUM;
 	*listener = *found;
+	frame->at += sizeof(*udp);
+	frame->carried = length - sizeof(*udp);
 	return STEERED;
 }
 
@@ -303,6 +327,8 @@ static __always_inline enum reason read(struct frame *frame, struct destination 
 	return reason;
 }
 
+#include "limit.bpf.h"
+
 /* ---- To a socket ------------------------------------------------------------------------------------------------- */
 
 /* Absent where the kernel doesn't know it; `redirect_nic` isn't loaded there. */
@@ -314,7 +340,10 @@ static __always_inline enum reason steer(struct xdp_md *context, __u64 hook_ns, 
 	struct frame frame = { .at = (void *)(long)context->data, .end = (void *)(long)context->data_end };
 	struct destination to = {};
 	__u32 listener = 0;
+	__u16 weight = 1;
 	enum reason reason = read(&frame, &to, &listener);
+	if (reason == STEERED)
+		reason = judge(&frame, context->rx_queue_index, hook_ns, &weight);
 	if (reason != STEERED)
 		return reason;
 	/* This says where to, and happens when the program returns so. */
@@ -335,7 +364,13 @@ static __always_inline enum reason steer(struct xdp_md *context, __u64 hook_ns, 
 	metadata->nic_ns = nic_ns;
 	metadata->listener = listener;
 	metadata->port = bpf_ntohs(to.port);
+	metadata->weight = weight;
 	return STEERED;
+}
+
+static __always_inline int is_drop(enum reason reason)
+{
+	return reason >= DROPPED_SHORT && reason <= DROPPED_OVERLOAD;
 }
 
 static __always_inline int run(struct xdp_md *context, int asks_nic)
@@ -345,6 +380,8 @@ static __always_inline int run(struct xdp_md *context, int asks_nic)
 	struct counts *own = bpf_map_lookup_elem(&counts, &core);
 	if (own && reason < REASONS)
 		own->of[reason]++;
+	if (is_drop(reason))
+		return XDP_DROP;
 	return reason == STEERED ? XDP_REDIRECT : XDP_PASS;
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Row {
     /// timestamp to the generator's kernel.
     pub(crate) there_ns: Option<Figure>,
     pub(crate) back_ns: Option<Figure>,
-    /// At half of the server's own peak, as what follows.
+    /// At half of the server's own peak with replies taken within its call, as what follows.
     pub(crate) offset_p50_ns: Option<Figure>,
     pub(crate) offset_p50_to_chronyd: Option<Figure>,
     pub(crate) offset_p99_ns: Option<Figure>,

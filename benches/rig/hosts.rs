@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use crate::host::{self, Server, ip, on_host, remove_leftovers, run};
 
-/// Where the server answers (RFC 5737).
-pub(crate) const SERVER: &str = "192.0.2.1";
-pub(crate) const GENERATOR: &str = "192.0.2.2";
+/// Where the server answers (RFC 1918).
+pub(crate) const SERVER: &str = "172.29.2.1";
+pub(crate) const GENERATOR: &str = "172.29.2.2";
 /// The network that the clients' addresses are from (RFC 2544).
 pub(crate) const CLIENTS: &str = "198.18.0.0/15";
 
@@ -206,6 +206,20 @@ impl Hosts {
         if how != Replies::Direct { self.place_reply_thread() } else { Ok(()) }
     }
 
+    /// Has requests received as a NIC's interrupts do: moderated, and taking the core from the server at once, however long it
+    /// has computed. Else the thread that receives waits for the server's turn to end, some milliseconds, while a veth's ring
+    /// holds 256. For as long as the hosts are there.
+    pub(crate) fn interrupt(&self) -> Result<(), String> {
+        let settings = format!("/sys/class/net/{}", self.server_interface);
+        let script = format!(
+            "echo {MODERATION_POLLS} > {settings}/napi_defer_hard_irqs &&
+             echo {MODERATION_NS} > {settings}/gro_flush_timeout"
+        );
+        in_namespace(&self.server, &script)?;
+        let thread = self.receiver.ok_or("there is no thread that receives requests")?;
+        run(Command::new("chrt").args(["-f", "-p", REPLY_PRIORITY, &thread.to_string()])).map(drop)
+    }
+
     /// Has both ends take packets as they are sent, without a NAPI between (an XDP program on one brings its own): what a
     /// stamp is late by is then its maker's doing, not the rig's. For as long as the hosts are there.
     pub(crate) fn take_at_once(&self) -> Result<(), String> {
@@ -298,6 +312,19 @@ impl Hosts {
         };
         let received = counter(&self.server, &self.server_interface, "rx_packets")?;
         Ok((received, counter(&self.generator, &self.interface, "tx_dropped")?))
+    }
+
+    /// Has the server send what is for a network to the generator, which clients with its addresses are behind.
+    pub(crate) fn route(&self, network: &str) -> Result<(), String> {
+        ip(&format!("-n {} route replace {network} via {GENERATOR}", self.server)).map(drop)
+    }
+
+    /// Pages of memory that the processes of a server hold.
+    pub(crate) fn pages(&self, server: &Server) -> u64 {
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|process| process.path());
+        let own = processes.filter(|process| session_of(process) == Some(server.id()));
+        let texts = own.filter_map(|process| fs::read_to_string(process.join("statm")).ok());
+        texts.filter_map(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
     }
 
     /// Nanoseconds that the threads of a server's processes, and the thread that receives for it, have had of a core.

@@ -1,8 +1,8 @@
 //! The rig that judges maser: bare echo servers, chronyd and maser's ports take turns at answering `maser-load`.
 //!
 //! `make bench` prepares, builds and runs it; `QUICK=1 make bench` in two minutes, with rougher figures that stay out of
-//! the tree; `ONLY=chronyd,socket` measures those whose names hold one of these words, `meter`, `queues` and `interleaved` among them. Each server answers on a core of its own over a veth pair ([`hosts`]) and is measured for its peak, its
-//! latency and the accuracy of its stamps ([`measure`]), in interleaved rounds; the generator is measured too ([`meter`]), who meets which worker where there are several queues ([`queues`]), and how honest transmit timestamps are ([`interleaved`]). The table is printed, the run goes to
+//! the tree; `ONLY=chronyd,socket` measures those whose names hold one of these words, `meter`, `queues`, `interleaved` and `limits` among them. Each server answers on a core of its own over a veth pair ([`hosts`]) and is measured for its peak, its
+//! latency and the accuracy of its stamps ([`measure`]), in interleaved rounds; the generator is measured too ([`meter`]), who meets which worker where there are several queues ([`queues`]), how honest transmit timestamps are ([`interleaved`]), and what floods do to regulars ([`limits`]). The table is printed, the run goes to
 //! `docs/results`, and the figures of the README are rewritten ([`report`]). A ratio that is missed is told, and fails nothing.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its table is for the standard output")]
@@ -14,6 +14,8 @@ mod host;
 mod hosts;
 mod interleaved;
 mod interleaved_table;
+mod limits;
+mod limits_table;
 mod measure;
 mod meter;
 mod picture;
@@ -55,8 +57,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     } else {
         interleaved::Interleaved::default()
     };
+    let limits = if wanted("limits") {
+        limits::measure(&programs, &Hosts::new(Placement::ServerCore)?)?
+    } else {
+        limits::Limits::default()
+    };
     let surroundings = report::Surroundings::look(&programs, rounds, busy, begun)?;
-    let run = report::Run { samples, meter, queues, interleaved };
+    let run = report::Run { samples, meter, queues, interleaved, limits };
     report::publish(&run, &surroundings, quick || only.is_some())?;
     Ok(())
 }

@@ -26,8 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SEARCH: [f64; 7] = [25e3, 50e3, 100e3, 200e3, 400e3, 800e3, 1_600e3];
 /// The ladder, in shares of the peak that was found so: it overlaps the peak whichever way the search was wrong.
 const LADDER: [f64; 7] = [0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0];
+/// How a peak is looked for: the least that the generator costs.
+const MODERATED: (&str, Replies) = ("live", Replies::Moderated);
 /// How often the first ladder is moved up.
 const MOVES_MAX: u32 = 2;
+/// The same for the peak while replies are taken within the server's call, which is work on its core.
+const LADDER_DIRECT: [f64; 5] = [0.4, 0.55, 0.7, 0.85, 1.0];
 const LADDER_QUICK: [f64; 4] = [0.7, 0.85, 1.0, 1.4];
 /// The rate at which latency is measured.
 pub(crate) const LATENCY_RATE: f64 = 10_000.0;
@@ -59,7 +63,9 @@ impl Times {
         START_AND_STOP_S
             + match entry.measured {
                 Measured::All => {
-                    latency_s + peak_s + steps(if entry.is_echo() { 1 } else { 2 }, self.single_s)
+                    let half_s = steps(1, self.single_s);
+                    let accuracy_s = steps(LADDER_DIRECT.len(), self.ladder_s) + half_s;
+                    latency_s + peak_s + half_s + if entry.is_echo() { 0.0 } else { accuracy_s }
                 }
                 Measured::Latency => latency_s,
                 Measured::Peak => peak_s,
@@ -132,7 +138,10 @@ pub(crate) struct Sample {
     /// At [`LATENCY_RATE`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) latency: Option<Step>,
-    /// At half of the peak; none of servers that tell no time.
+    /// Where the peak lies while replies are taken within the server's call; none of servers that tell no time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) direct: Vec<Step>,
+    /// At half of that peak.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) accuracy: Option<Step>,
     /// What the server, and the thread that receives for it, had of a core for an answer at half of the peak.
@@ -170,6 +179,7 @@ impl Run<'_> {
             round: self.round,
             ladder: Vec::new(),
             latency: None,
+            direct: Vec::new(),
             accuracy: None,
             cpu_ns: None,
         };
@@ -193,7 +203,7 @@ impl Run<'_> {
     /// Looks for the peak and measures around it. A search that was disturbed finds too little: while a ladder ends
     /// without loss, and not for want of a generator, it is moved up.
     fn first_ladder(&self, peak: &mut Option<f64>) -> Result<Vec<Step>, String> {
-        let mut centre = peak_of(&self.ladder(&SEARCH, self.times.search_s)?)?;
+        let mut centre = peak_of(&self.ladder(&SEARCH, self.times.search_s, MODERATED)?)?;
         let mut ladder = self.ladder_around(centre)?;
         for _ in 0..MOVES_MAX {
             if !ladder.iter().all(Step::is_on_schedule) || !ends_at_its_peak(&ladder) {
@@ -207,14 +217,13 @@ impl Run<'_> {
     }
 
     fn ladder_around(&self, centre: f64) -> Result<Vec<Step>, String> {
-        let rates: Vec<f64> = self.times.ladder.iter().map(|share| (share * centre).round()).collect();
-        self.ladder(&rates, self.times.ladder_s)
+        self.ladder(&shares_of(centre, self.times.ladder), self.times.ladder_s, MODERATED)
     }
 
     fn at_half_of_peak(&self, server: &Server, sample: &mut Sample) -> Result<(), String> {
-        let half_rate = peak_of(&sample.ladder)? / 2.0;
+        let peak = peak_of(&sample.ladder)?;
         let before_ns = self.hosts.busy_ns(server);
-        let half = self.single(half_rate, NO_STAMPS, Replies::Threaded)?;
+        let half = self.single(peak / 2.0, NO_STAMPS, Replies::Threaded)?;
         let answers = half.sent.saturating_sub(half.lost);
         if answers > 0 {
             sample.cpu_ns =
@@ -222,8 +231,11 @@ impl Run<'_> {
         }
         if !self.entry.is_echo() {
             // Between a reply's leaving and its stamp nothing may stand that isn't the server's: not the rig's own wake-up, and
-            // not the queue of all clients' replies before one reader.
-            sample.accuracy = Some(self.single(half_rate, STAMPS, Replies::Direct)?);
+            // not the queue of all clients' replies before one reader. The core that does this, too, has another peak.
+            let rates = shares_of(peak, &LADDER_DIRECT);
+            sample.direct = self.ladder(&rates, self.times.ladder_s, ("packet", Replies::Direct))?;
+            let peak = peak_of(&sample.direct)?;
+            sample.accuracy = Some(self.single(peak / 2.0, STAMPS, Replies::Direct)?);
         }
         Ok(())
     }
@@ -241,11 +253,16 @@ impl Run<'_> {
         self.generate(&specific, seconds, seconds)?.pop().ok_or_else(|| "no step".to_owned())
     }
 
-    fn ladder(&self, rates: &[f64], step_s: f64) -> Result<Vec<Step>, String> {
-        self.hosts.take_replies(Replies::Moderated)?;
+    fn ladder(
+        &self,
+        rates: &[f64],
+        step_s: f64,
+        (sender, replies): (&str, Replies),
+    ) -> Result<Vec<Step>, String> {
+        self.hosts.take_replies(replies)?;
         let count: f64 = rates.iter().map(|_| 1.0).sum();
         let rates = rates.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
-        let specific = ["ladder", "--rates", &rates, "--sender", "live", "--stamps", NO_STAMPS];
+        let specific = ["ladder", "--rates", &rates, "--sender", sender, "--stamps", NO_STAMPS];
         self.generate(&specific, step_s, step_s * count)
     }
 
@@ -274,6 +291,10 @@ impl Run<'_> {
 pub(crate) fn best(steps: &[Step]) -> Option<&Step> {
     let steps = steps.iter().filter(|step| step.is_on_schedule() && step.rate_answered > 0.0);
     steps.max_by(|a, b| a.rate_answered.total_cmp(&b.rate_answered))
+}
+
+fn shares_of(peak: f64, shares: &[f64]) -> Vec<f64> {
+    shares.iter().map(|share| (share * peak).round()).collect()
 }
 
 fn peak_of(steps: &[Step]) -> Result<f64, String> {

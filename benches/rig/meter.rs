@@ -23,7 +23,7 @@ const TIMEOUT: &str = "10ms";
 const RATIO_MIN: f64 = 0.85;
 /// What left and what arrived may differ by so much.
 const DIFFERENCE_MAX: f64 = 0.001;
-/// A request from 198.18.0.1 to 192.0.2.1 port 123; checksums don't matter to a sink.
+/// A request from 198.18.0.1 to 172.29.2.1 port 123; checksums don't matter to a sink.
 const FRAME: &str = "0200000000010200000000020800450000\
 4c0000400040110000c6120001c00002010009007b00380000";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -171,18 +171,18 @@ impl Bar {
 }
 
 /// A server that answers the first question, and a program that swallows everything behind it.
-struct FarEnd {
+pub(crate) struct FarEnd {
     _echo: crate::host::Server,
-    _sink: crate::host::Server,
+    pub(crate) sink: crate::host::Server,
 }
 
 impl FarEnd {
-    fn start(programs: &Programs, hosts: &Hosts) -> Result<Self, String> {
+    pub(crate) fn start(programs: &Programs, hosts: &Hosts) -> Result<Self, String> {
         let echo = hosts.serve(&[&programs.example("echo"), "plain", &format!("{SERVER}:{PORT}")])?;
         echo.wait_until_ready()?;
         let sink = hosts.serve(&[&programs.example("sink"), &hosts.server_interface, PORT])?;
         sink.wait_until_ready()?;
-        Ok(Self { _echo: echo, _sink: sink })
+        Ok(Self { _echo: echo, sink })
     }
 }
 

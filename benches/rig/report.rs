@@ -12,6 +12,8 @@ use crate::figures::{Row, rows, verdicts};
 use crate::hosts::Placement;
 use crate::interleaved::Interleaved;
 use crate::interleaved_table;
+use crate::limits::Limits;
+use crate::limits_table;
 use crate::measure::Sample;
 use crate::meter::{self, MeterSample};
 use crate::queues::{self, QueueSample};
@@ -27,6 +29,7 @@ pub(crate) struct Run {
     pub(crate) meter: Vec<MeterSample>,
     pub(crate) queues: Vec<QueueSample>,
     pub(crate) interleaved: Interleaved,
+    pub(crate) limits: Limits,
 }
 
 /// What the figures depend on beside the programs.
@@ -128,6 +131,7 @@ pub(crate) fn publish(run: &Run, surroundings: &Surroundings, quick: bool) -> Re
         meter::table(&run.meter),
         queues::table(&run.queues),
         interleaved_table::table(&run.interleaved),
+        limits_table::table(&run.limits),
     ]
     .join("\n");
     println!("{}\n\n{figures}", surroundings.line());
@@ -210,9 +214,10 @@ fn json(run: &Run, surroundings: &Surroundings) -> Result<String, String> {
     let meter = line(serde_json::to_string(&run.meter))?;
     let queues = line(serde_json::to_string(&run.queues))?;
     let interleaved = line(serde_json::to_string(&run.interleaved))?;
+    let limits = line(serde_json::to_string(&run.limits))?;
     Ok(format!(
         "{{\"surroundings\": {surroundings},\n\"meter\": {meter},\n\"queues\": {queues},\n\"interleaved\": {interleaved},\n\
-         \"samples\": [\n{}\n]}}\n",
+         \"limits\": {limits},\n\"samples\": [\n{}\n]}}\n",
         samples.join(",\n")
     ))
 }

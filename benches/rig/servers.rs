@@ -108,6 +108,9 @@ const BOUND_TRIES_MAX: u32 = 500;
 /// What a server does once after its start is over by then.
 const SETTLE: Duration = Duration::from_millis(200);
 
+/// Who is limited is what it costs here, and not who is: clients of a rig ask much more often than others.
+const LIMIT: &str = "10000";
+
 /// As maser serves without a configuration, but for the correction.
 const UNCORRECTED: &str = "[server]\ntransmit_correction = false\n[[source]]\ntype = \"machine\"\nstratum = 1\n[local]\nstratum = 10\n";
 
@@ -216,21 +219,46 @@ impl Entry {
         self.start_correcting(programs, hosts, true)
     }
 
-    /// The same; maser with the correction of its transmit timestamps, which is as it comes, or without.
+    /// The same with these lines: of chronyd behind its others, of maser in the place of its own settings.
+    pub(crate) fn start_with(
+        &self,
+        programs: &Programs,
+        hosts: &Hosts,
+        lines: &str,
+    ) -> Result<Server, String> {
+        let mut command = self.command(programs, hosts)?;
+        let path =
+            hosts.directory().join(if self.kind == Kind::Chronyd { "chrony.conf" } else { "maser.toml" });
+        let before = if self.kind == Kind::Chronyd {
+            fs::read_to_string(&path).map_err(|error| error.to_string())?
+        } else {
+            command.retain(|word| word != "--limit" && word != LIMIT);
+            command.extend(["--config".to_owned(), text(&path)]);
+            String::new()
+        };
+        fs::write(&path, before + lines).map_err(|error| error.to_string())?;
+        self.start_as(hosts, &command)
+    }
+
+    /// The same as [`start`](Self::start); maser with the correction of its transmit timestamps, which is as it comes, or without.
     pub(crate) fn start_correcting(
         &self,
         programs: &Programs,
         hosts: &Hosts,
         corrects: bool,
     ) -> Result<Server, String> {
-        hosts.allow_native(self.mode() != Some(Mode::Generic))?;
         let mut command = self.command(programs, hosts)?;
         if !corrects {
             let configuration = hosts.directory().join("uncorrected.toml");
             fs::write(&configuration, UNCORRECTED).map_err(|error| error.to_string())?;
             command.extend(["--config".to_owned(), text(&configuration)]);
         }
-        let server = hosts.serve(&words(&command))?;
+        self.start_as(hosts, &command)
+    }
+
+    fn start_as(&self, hosts: &Hosts, command: &[String]) -> Result<Server, String> {
+        hosts.allow_native(self.mode() != Some(Mode::Generic))?;
+        let server = hosts.serve(&words(command))?;
         if self.kind == Kind::Chronyd {
             wait_until_bound(&server)?
         } else {
@@ -284,7 +312,18 @@ pub(crate) fn maser_xdp(programs: &Programs, hosts: &Hosts, cores: &str, idle: &
 fn maser(programs: &Programs, hosts: &Hosts, cores: &str, way: &[&str]) -> Vec<String> {
     let (program, listen) = (text(&programs.maser), format!("{SERVER}:123"));
     let socket = text(&hosts.directory().join(STATUS_SOCKET));
-    let common = [&program, "serve", "--listen", &listen, "--workers", cores, "--status-socket", &socket];
+    let common = [
+        &program,
+        "serve",
+        "--listen",
+        &listen,
+        "--workers",
+        cores,
+        "--status-socket",
+        &socket,
+        "--limit",
+        LIMIT,
+    ];
     [&common, way].concat().into_iter().map(str::to_owned).collect()
 }
 

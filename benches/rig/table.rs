@@ -21,8 +21,8 @@ pub(crate) const LEGEND: &str = "\
 One server core answers 10,000 client addresses over a veth pair. **peak**: the highest rate of answers, thousands a
 second, beside that of the bare echo that takes requests the same way (with stamps; AF_XDP's own) and of chronyd; **≤ 1 %**: the highest with no more than 1 % lost;
 **p50**: the median latency at 10,000 requests a second; **offset**: p50 / p99 of the error of the offset that a client computes, at
-half of the server's own peak, and the means of what its receive stamps are late and its transmit stamps are early, the way included;
-for both, replies are taken within the server's call, so that nothing of the rig's lies between a reply's leaving and its stamp; **CPU**: of the
+half of what the server answers at most while replies are taken within its own call, so that nothing of the rig's lies between a reply's
+leaving and its stamp, and the means of what its receive stamps are late and its transmit stamps are early, the way included; **CPU**: of the
 server's core for an answer at half of its peak. The requests' softirq runs on the server's core or on the generator's.
 ";
 /// What is not measured.

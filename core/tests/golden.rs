@@ -9,7 +9,7 @@ use corpus::{Golden, requests};
 use maser_core::time::NtpTimestamp;
 use maser_core::wire::{DropReason, Peer, parse_datagram, parse_frame};
 use oracle::frame::{Wrapping, seal, unfinish, wrap};
-use oracle::{Exchange, Form, exchange, failures};
+use oracle::{Exchange, Form, exchange, failures, failures_of_kiss, kissed};
 
 const TRANSMIT: NtpTimestamp = NtpTimestamp::from_bits(0xE6A1_B2C3_4444_4444);
 
@@ -49,6 +49,18 @@ fn assert_outcome(golden: &Golden, outcome: &Result<Exchange, DropReason>) {
             assert_eq!(failures(exchange), Vec::<&str>::new(), "{}", golden.name);
         }
         Err(reason) => assert_eq!(golden.drop, Some(reason.name()), "{}", golden.name),
+    }
+}
+
+#[test]
+fn every_golden_client_over_its_limit_is_kissed() {
+    for golden in requests() {
+        match kissed(peer_of(&golden), &golden.message, TRANSMIT) {
+            Ok(kiss) => assert_eq!(failures_of_kiss(&kiss), Vec::<&str>::new(), "{}", golden.name),
+            Err(reason) => {
+                assert_eq!(reason.name(), golden.drop.unwrap_or("rate-limited"), "{}", golden.name)
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use core::net::{IpAddr, SocketAddr};
 use maser_core::time::NtpTimestamp;
 use maser_core::wire::{DropReason, Peer, parse_datagram, parse_frame};
 use oracle::frame::{Wrapping, seal, wrap};
-use oracle::{Exchange, Form, ORACLES, exchange, failures};
+use oracle::{Exchange, Form, ORACLES, exchange, failures, failures_of_kiss, kissed};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -100,6 +100,20 @@ proptest! {
         let exchange = exchange(Form::Frame, &frame, NtpTimestamp::from_bits(transmit));
         prop_assert!(exchange.is_ok(), "{:?}", exchange);
         prop_assert_eq!(exchange.map(|exchange| failures(&exchange)), Ok(vec![]));
+    }
+
+    #[test]
+    fn who_is_over_the_limit_is_kissed_as_well_as_answered_or_gets_silence(
+        message in request(), wrapping in wrapping(), transmit in any::<u64>(), peer in any_peer(),
+    ) {
+        let transmit = NtpTimestamp::from_bits(transmit);
+        for (form, octets) in [(Form::Frame, wrap(&message, &wrapping)), (Form::Datagram(peer), message.clone())] {
+            let is_client = message[0] % 8 == 3 && message[0] / 8 % 8 > 1;
+            match kissed(form, &octets, transmit) {
+                Ok(exchange) => prop_assert_eq!(failures_of_kiss(&exchange), Vec::<&str>::new()),
+                Err(reason) => prop_assert!(!is_client || reason != DropReason::RateLimited),
+            }
+        }
     }
 
     #[test]
@@ -229,6 +243,27 @@ fn every_oracle_fails_on_a_planted_fault() {
     for (sentence, _) in ORACLES {
         assert!(FAULTS.iter().any(|(planted, _)| *planted == sentence), "no fault shows: {sentence}");
     }
+}
+
+#[test]
+fn the_oracles_of_kisses_fail_on_planted_faults() {
+    let Exchange { form, request, .. } = faultless();
+    let kiss = kissed(form, &request, NtpTimestamp::from_bits(0xE6A1_B2C3_4444_4444)).expect("a kiss");
+    assert_eq!(failures_of_kiss(&kiss), Vec::<&str>::new());
+    assert!(failures_of_kiss(&faultless()).contains(&"a kiss says that it is one"));
+    for at in [0, 1, 13] {
+        let mut planted = kiss.clone();
+        planted.reply[NTP + at] ^= 0x80;
+        assert!(failures_of_kiss(&planted).contains(&"a kiss says that it is one"), "octet {at}");
+    }
+    for first in [0x21, 0x08, 0x0B, 0x24] {
+        let mut planted = kiss.clone();
+        planted.request[NTP] = first;
+        assert!(failures_of_kiss(&planted).contains(&"only clients are kissed"), "{first:#x}");
+    }
+    let mut planted = kiss;
+    planted.reply.resize(planted.request.len() + 4, 0);
+    assert!(failures_of_kiss(&planted).contains(&"a reply is never longer than its request"));
 }
 
 #[test]

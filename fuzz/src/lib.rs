@@ -18,7 +18,7 @@ pub mod upstream;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use maser_core::time::NtpTimestamp;
-use oracle::{Exchange, Form, exchange, failures};
+use oracle::{Exchange, Form, exchange, failures, failures_of_kiss, kissed};
 
 /// How many inputs were accepted, so that a run shows that it got past the parser.
 static ACCEPTED: AtomicU64 = AtomicU64::new(0);
@@ -46,6 +46,9 @@ pub fn judge(form: Form, packet: &[u8], transmit: NtpTimestamp) {
         plant(&mut exchange);
     }
     assert_eq!(failures(&exchange), Vec::<&str>::new());
+    if let Ok(kiss) = kissed(form, packet, transmit) {
+        assert_eq!(failures_of_kiss(&kiss), Vec::<&str>::new());
+    }
 }
 
 /// A fault that no golden request brings about: a reply to version 2 in mode 1 with a poll interval beyond

@@ -1,6 +1,7 @@
 //! What each command does: checks what was asked, runs it, and writes the results where they were asked for.
 
-use crate::cli::{Cli, Command, Common, CompareArguments, FixedArguments, Output};
+use crate::attack;
+use crate::cli::{AttackArguments, Cli, Command, Common, CompareArguments, FixedArguments, Output};
 use crate::clients::{Clients, ClientsError};
 use crate::modes::{self, Done, Plan, Watcher};
 use crate::report::{compare, hgrm, plot, svg, table};
@@ -52,6 +53,9 @@ pub enum AppError {
     /// No core can be had.
     #[error("no core can be found to send from; name one with --cores")]
     Cores,
+    /// An attack has failed.
+    #[error(transparent)]
+    Attack(#[from] attack::AttackError),
     /// The run has failed.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -75,6 +79,7 @@ pub enum AppError {
 pub fn execute(cli: Cli, stop: &Arc<AtomicBool>) -> Result<(), AppError> {
     let (common, plan, closed_loop) = match cli.command {
         Command::Compare(arguments) => return compare_runs(&arguments),
+        Command::Attack(arguments) => return attack(&arguments, stop),
         Command::Fixed(FixedArguments { common, rate, time, closed_loop }) => {
             (common, Plan::Fixed(Step { rate_per_s: rate, duration: time, by_second: false }), closed_loop)
         }
@@ -131,6 +136,21 @@ fn compare_runs(arguments: &CompareArguments) -> Result<(), AppError> {
     let names = [&arguments.a, &arguments.b].map(|path| path.display().to_string());
     let text = compare::compare((&names[0], &a), (&names[1], &b))?;
     print(&text)
+}
+
+/// Attacks, and writes what came of it.
+fn attack(arguments: &AttackArguments, stop: &Arc<AtomicBool>) -> Result<(), AppError> {
+    let output = Output { json: arguments.json.clone(), quiet: arguments.quiet, ..Output::default() };
+    // Made before the run, as other results are.
+    let files = Files::create(&output)?;
+    let document = attack::run(arguments, stop)?;
+    Screen::new(&output).line(attack::report::table(&document).trim_end());
+    let json = serde_json::to_string_pretty(&document).expect("plain data is JSON") + "\n";
+    if let Some((path, mut file)) = files.json {
+        let refused = |error| AppError::Write { path: path.display().to_string(), error };
+        file.write_all(json.as_bytes()).map_err(refused)?;
+    }
+    if output.json.as_deref() == Some(Path::new("-")) { print(&json) } else { Ok(()) }
 }
 
 fn setting(common: &Common, plan: &Plan, closed_loop: bool) -> Result<Setting, AppError> {

@@ -1,5 +1,7 @@
 //! The command line: what an operator types, parsed, checked and explained.
 
+use crate::attack::collisions::Guess;
+use crate::attack::floods::FloodKind;
 use crate::clients::Prefix;
 use crate::key::Key;
 use crate::mix::MixName;
@@ -34,6 +36,8 @@ pub enum Command {
     Knee(KneeArguments),
     /// Send at one rate for long: a row a second
     Soak(FixedArguments),
+    /// Attack a server beside honest clients: what these get of it, and what the attackers
+    Attack(AttackArguments),
     /// Show what changed between two runs, from their JSON files
     Compare(CompareArguments),
 }
@@ -175,6 +179,89 @@ pub struct KneeArguments {
     /// For how long at each rate
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::time)]
     pub time: Duration,
+}
+
+/// `maser-load attack`.
+#[derive(Clone, Debug, Args)]
+pub struct AttackArguments {
+    /// The server: ADDRESS, ADDRESS:PORT or NAME; port 123 unless given
+    pub target: String,
+    /// What the flood is
+    #[arg(long, value_enum, default_value = "spoofed")]
+    pub flood: FloodKind,
+    /// Requests a second of the flood
+    #[arg(long, value_name = "RATE", default_value = "100k", value_parser = units::rate)]
+    pub flood_rate: f64,
+    /// The network whose addresses the flood has [default: 10.0.0.0/8 or fd00:1::/33]; of IPv6 each is of a /64 of its own
+    #[arg(long, value_name = "PREFIX")]
+    pub flood_from: Option<Prefix>,
+    /// How many addresses the flood has [default: as the flood's kind says]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub flood_clients: Option<u32>,
+    /// Honest clients, which ask in turn
+    #[arg(long, value_name = "NUMBER", default_value = "2000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub regulars: u32,
+    /// Requests a second of all honest clients together
+    #[arg(long, value_name = "RATE", default_value = "1000", value_parser = units::rate)]
+    pub rate: f64,
+    /// The network whose addresses honest clients have [default: 198.18.0.0/15 or fd00:1:ffff::/48]
+    #[arg(long, value_name = "PREFIX")]
+    pub from: Option<Prefix>,
+    /// Honest clients begin the warm-up with 8 requests each, 2 s apart if there are enough of them
+    #[arg(long, requires = "warm_up")]
+    pub iburst: bool,
+    /// How long honest clients ask before anything is measured
+    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    pub warm_up: Option<Duration>,
+    /// How long honest clients are measured alone [default: as --time]
+    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    pub alone: Option<Duration>,
+    /// How long they are measured beside the flood
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::time)]
+    pub time: Duration,
+    /// The key of the server's table, as the attacker guesses it for --flood collisions: 32 hexadecimal digits, k0 and then k1
+    #[arg(long, value_name = "HEX", default_value = "00000000000000000000000000000000", value_parser = hash_key)]
+    pub hash_key: [u64; 2],
+    /// The sets that the server's table has for addresses, as the attacker guesses: as of one of 64 MiB
+    #[arg(long, value_name = "NUMBER", default_value = "917504")]
+    pub hash_sets: u32,
+    /// Which way requests leave and replies are seen: live or udp. By udp each network must be this machine's, as of
+    /// `ip route add local PREFIX dev lo`, and rates low
+    #[arg(long, value_enum, default_value = "live")]
+    pub sender: SenderName,
+    /// The core to send from, by a thread that spins [default: the last one]
+    #[arg(long, value_name = "CORE", value_parser = units::cores)]
+    pub cores: Option<Cores>,
+    /// How long a reply is waited for before its request counts as lost
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::time)]
+    pub timeout: Duration,
+    /// Make the same random choices again
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+    /// Send to an address that isn't private: only to a server that you operate
+    #[arg(long)]
+    pub i_operate_this_target: bool,
+    /// Write the results as JSON to a file, or instead of the table to the standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+    /// Print no table
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+impl AttackArguments {
+    /// What the attacker takes the server for.
+    #[must_use]
+    pub const fn guess(&self) -> Guess {
+        Guess { key: self.hash_key, sets: self.hash_sets }
+    }
+}
+
+fn hash_key(text: &str) -> Result<[u64; 2], String> {
+    let wrong = || format!("\"{text}\" is no key; expected 32 hexadecimal digits");
+    let (k0, k1) = text.split_at_checked(16).filter(|(_, k1)| k1.len() == 16).ok_or_else(wrong)?;
+    let word = |digits| u64::from_str_radix(digits, 16).map_err(|_| wrong());
+    Ok([word(k0)?, word(k1)?])
 }
 
 /// `maser-load compare`.

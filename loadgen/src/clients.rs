@@ -116,6 +116,36 @@ impl Prefix {
         addresses - kept_free
     }
 
+    /// The word that tells clients apart where a client of IPv6 is a /64, of the first, and how many there can be: IPv4's
+    /// address, of IPv6 bits 32 to 63. None of an IPv6 network that isn't 32 to 64 bits long.
+    pub(crate) fn client_words(&self) -> Option<(u32, u64)> {
+        match self.first() {
+            IpAddr::V4(first) => Some((first.to_bits(), u64::try_from(self.capacity()).ok()?)),
+            IpAddr::V6(first) => {
+                let [_, _, _, _, a, b, c, d, ..] = first.octets();
+                (32..=64)
+                    .contains(&self.length)
+                    .then(|| (u32::from_be_bytes([a, b, c, d]), 1 << (64 - self.length)))
+            }
+        }
+    }
+
+    /// The address of the client with this word.
+    pub(crate) fn with_client_word(&self, word: u32) -> IpAddr {
+        match self.first() {
+            IpAddr::V4(_) => Ipv4Addr::from_bits(word).into(),
+            IpAddr::V6(first) => {
+                let kept = first.to_bits() & !(u128::from(u32::MAX) << 64);
+                Ipv6Addr::from_bits(kept | u128::from(word) << 64).into()
+            }
+        }
+    }
+
+    /// Whether it is of an address's family.
+    pub(crate) const fn contains_family(&self, address: IpAddr) -> bool {
+        self.network.is_ipv4() == address.is_ipv4()
+    }
+
     fn host_bits(&self) -> u32 {
         u32::from(bits(self.network) - self.length)
     }
@@ -303,6 +333,24 @@ mod tests {
                 assert_eq!(ends(text, more), Err(error), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_client_of_ipv6_is_a_64() {
+        for (text, first, count, last) in [
+            ("10.0.0.0/8", "10.0.0.1", 16_777_214_u64, "10.255.255.254"),
+            ("fd00:1::/33", "fd00:1::1", 1 << 31, "fd00:1:7fff:ffff::1"),
+            ("fd00:1:ffff::/48", "fd00:1:ffff::1", 1 << 16, "fd00:1:ffff:ffff::1"),
+        ] {
+            let (word, capacity) = prefix(text).client_words().expect("long enough");
+            let address = |number| prefix(text).with_client_word(word + number).to_string();
+            let last_number = u32::try_from(count - 1).expect("32 bits");
+            assert_eq!(
+                (capacity, address(0), address(last_number)),
+                (count, first.to_owned(), last.to_owned())
+            );
+        }
+        assert_eq!((prefix("fd00::/31").client_words(), prefix("fd00::/65").client_words()), (None, None));
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //! | [`link`] | how they leave and replies come in |
 //! | [`open_loop`] | a thread's loop |
 //! | [`live`] | the same inside the kernel |
+//! | [`attack`] | honest clients and a flood beside them |
 //! | [`cookie`], [`ledger`] | which request a reply is a reply to |
 //! | [`reply`] | what a valid reply is |
 //! | [`conversations`] | what clients that interleave remember |
@@ -28,6 +29,7 @@
 
 pub mod accuracy;
 pub mod app;
+pub mod attack;
 pub mod cli;
 pub mod clients;
 pub mod clock;

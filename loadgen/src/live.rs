@@ -285,7 +285,7 @@ impl Tally {
 }
 
 /// Replies that are the first to their request.
-fn firsts(replies: &ReplyCounts) -> u64 {
+pub(crate) const fn firsts(replies: &ReplyCounts) -> u64 {
     replies.valid
         + replies.unsynchronised
         + replies.stratum

@@ -7,11 +7,13 @@ use std::path::Path;
 use super::source::{Edge, GpsdPlace, Serial, Source, SourceKind, SourceType};
 use super::span::written;
 use super::value::{NicStamps, Workers};
-use super::{Config, Server};
+use super::{Access, AccessEntries, Config, Limit, Server};
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_server(f)?;
+        write_limit(&self.limit, f)?;
+        write_access(&self.access, f)?;
         if let Some(socket) = &self.status.socket {
             writeln!(f, "\n[status]\nsocket = {}", quoted_path(socket))?;
         }
@@ -133,6 +135,38 @@ impl Config {
             None => Ok(()),
         }
     }
+}
+
+fn write_limit(limit: &Limit, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Limit {
+        rate,
+        burst,
+        prefix_rate,
+        prefix_burst,
+        prefix_ip4,
+        prefix_ip6,
+        memory_octets,
+        kiss,
+        kisses_per_second,
+        driver,
+    } = limit;
+    writeln!(f, "\n[limit]\nrate = {rate}\nburst = {burst}")?;
+    writeln!(f, "prefix_rate = {prefix_rate}\nprefix_burst = {prefix_burst}")?;
+    writeln!(f, "prefix_ip4 = {prefix_ip4}\nprefix_ip6 = {prefix_ip6}\nmemory = {memory_octets}")?;
+    writeln!(f, "kiss = {kiss}\nkisses_per_second = {kisses_per_second}\ndriver = {driver}")
+}
+
+fn write_access(access: &Access, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Access { default, allow, deny, exempt, deny_kiss, bogons } = access;
+    writeln!(f, "\n[access]\ndefault = \"{}\"", default.word())?;
+    for (word, AccessEntries { prefixes, file }) in [("allow", allow), ("deny", deny), ("exempt", exempt)] {
+        let listed: Vec<String> = prefixes.iter().map(|prefix| format!("\"{prefix}\"")).collect();
+        writeln!(f, "{word} = [{}]", listed.join(", "))?;
+        if let Some(file) = file {
+            writeln!(f, "{word}_file = {}", quoted_path(file))?;
+        }
+    }
+    writeln!(f, "deny_kiss = {deny_kiss}\nbogons = {bogons}")
 }
 
 fn write_serial(serial: &Serial, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,6 +3,8 @@
 //! The reader's messages, the list of known keys, `maser check-config --keys` and the test of the example file all
 //! come from this table.
 
+pub(super) mod access;
+pub(super) mod limit;
 pub(super) mod source;
 
 use std::fmt;
@@ -40,6 +42,8 @@ pub struct Key {
 /// The sections, and how each is written.
 pub const SECTIONS: &[(&str, &str)] = &[
     ("server", "[server]"),
+    ("limit", "[limit]"),
+    ("access", "[access]"),
     ("status", "[status]"),
     ("source", "[[source]]"),
     ("clock", "[clock]"),
@@ -314,6 +318,25 @@ pub const KEYS: &[&Key] = &[
     &RECEIVE_BUFFER,
     &INTERLEAVED_CLIENTS,
     &TRANSMIT_CORRECTION,
+    &limit::RATE,
+    &limit::BURST,
+    &limit::PREFIX_RATE,
+    &limit::PREFIX_BURST,
+    &limit::PREFIX_IP4,
+    &limit::PREFIX_IP6,
+    &limit::MEMORY,
+    &limit::KISS,
+    &limit::KISSES_PER_SECOND,
+    &limit::DRIVER,
+    &access::DEFAULT,
+    &access::ALLOW,
+    &access::DENY,
+    &access::EXEMPT,
+    &access::ALLOW_FILE,
+    &access::DENY_FILE,
+    &access::EXEMPT_FILE,
+    &access::DENY_KISS,
+    &access::BOGONS,
     &SOCKET,
     &source::TYPE,
     &source::NAME,

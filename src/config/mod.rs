@@ -4,9 +4,11 @@
 //! **all** the file's problems, each as `file:line:column: key: problem; expected …`. Whether the machine can do what
 //! is asked (cores, ports, privileges) is found out by those who do it; nothing here looks at the machine.
 
+mod access;
 mod address;
 mod display;
 mod keys;
+mod limit;
 mod load;
 mod parse;
 mod paths;
@@ -24,8 +26,13 @@ use std::path::PathBuf;
 use maser_core::time::Span;
 use thiserror::Error;
 
+pub use access::{ACCESS_LISTED_MAX, Access, AccessDefault, AccessEntries, AccessKind};
 pub use address::Upstream;
 pub use keys::{Absent, KEYS, Key, SECTIONS};
+pub use limit::{
+    BURST_MAX, FILL_SECONDS_MAX, KISS_MAX, KISSES_PER_SECOND_MAX, Limit, MEMORY_OCTETS, PREFIX_IP4,
+    PREFIX_IP6, RATE_MAX, limit_rate,
+};
 pub use load::{CONFIG_OCTETS_MAX, LoadError, check, load, text};
 pub use parse::parse;
 pub use report::Problem;
@@ -42,6 +49,10 @@ pub use value::{
 pub struct Config {
     /// How requests are answered.
     pub server: Server,
+    /// How much of anybody's is answered.
+    pub limit: Limit,
+    /// Who may ask.
+    pub access: Access,
     /// How the server tells about itself.
     pub status: Status,
     /// Where the time comes from: 1 to [`maser_core::discipline::SOURCES_MAX`], in the order of the file.
@@ -187,6 +198,8 @@ impl Config {
         let sources = vec![Source::machine(Self::MACHINE_STRATUM_UNSTATED, Source::LOCAL_CLOCK)];
         Self {
             server: Server::default(),
+            limit: Limit::default(),
+            access: Access::default(),
             status: Status::default(),
             clock: Clock::unstated(&sources),
             sources,
@@ -197,7 +210,8 @@ impl Config {
 
     /// With what the command line says instead.
     pub fn overridden(mut self, overrides: Overrides) -> Result<Self, OverrideError> {
-        let Overrides { listen, port, interfaces, workers, idle, busy_poll, status_socket } = overrides;
+        let Overrides { listen, port, interfaces, workers, idle, busy_poll, limit, status_socket } =
+            overrides;
         if listen.len() > LISTEN_MAX {
             return Err(OverrideError::TooMany(listen.len()));
         }
@@ -228,6 +242,9 @@ impl Config {
         if let Some(workers) = workers {
             self.server.workers = workers;
         }
+        if let Some(rate) = limit {
+            self.limit = self.limit.at(rate);
+        }
         self.status.socket = status_socket.or(self.status.socket);
         Ok(self)
     }
@@ -256,6 +273,8 @@ pub struct Overrides {
     pub idle: Option<Idle>,
     /// Whether the interfaces' drivers are polled; false to leave it.
     pub busy_poll: bool,
+    /// Requests a second of an address, 0 for as many as it likes.
+    pub limit: Option<u32>,
     /// Where the status is asked for.
     pub status_socket: Option<PathBuf>,
 }

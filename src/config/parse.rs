@@ -1,6 +1,6 @@
 //! From the text of a file to a [`Config`], or to everything that is wrong with it.
 //!
-//! One function a section (the sources' are in `read_sources`); what may stand where, and every range, is said by [`keys`] and [`value`].
+//! One function a section (the sources' are in `read_sources`, limits and access in files of their own); what may stand where, and every range, is said by [`keys`] and [`value`].
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -8,10 +8,10 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use toml::de::{DeTable, DeValue};
 
 use super::report::{Problem, Report};
-use super::section::{self, Field, Section};
+use super::section::{self, Field, Section, table};
 use super::source::SourceType;
 use super::value::{self, INTERFACES_MAX, LISTEN_MAX, NicStamps, Stratum, WayError, Workers};
-use super::{Clock, Config, Server, Smear, Source, Status, keys, paths, read_sources, span};
+use super::{Clock, Config, Server, Smear, Source, Status, access, keys, limit, paths, read_sources, span};
 
 /// Reads a whole file's text; on failure every problem in the order of the file, never none.
 pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
@@ -24,6 +24,8 @@ pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
     report_unknown_sections(document, &mut report);
 
     let server = read_server(document, &mut report);
+    let limit = limit::read(document, &mut report);
+    let access = access::read(document, &mut report);
     let status = read_status(document, &mut report);
     let sources = read_sources::read(document, &mut report).unwrap_or_default();
     let clock = read_clock(document, &sources, &mut report);
@@ -33,7 +35,7 @@ pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
     let problems = report.finish();
     // Without a source there is a problem that says so.
     if problems.is_empty() && !sources.is_empty() {
-        Ok(Config { server, status, sources, clock, smear, local })
+        Ok(Config { server, limit, access, status, sources, clock, smear, local })
     } else {
         Err(problems)
     }
@@ -62,13 +64,6 @@ fn report_unknown_sections(document: &DeTable<'_>, report: &mut Report<'_>) {
 fn is_section(value: &DeValue<'_>) -> bool {
     value.is_table()
         || value.as_array().and_then(|array| array.first()).is_some_and(|first| first.get_ref().is_table())
-}
-
-/// The one table of that name, if it is there.
-fn table<'t>(name: &'static str, document: &'t DeTable<'t>, report: &mut Report<'_>) -> Option<Section<'t>> {
-    let section = Section::open(name, name.to_owned(), document.get(name)?, report)?;
-    section.report_unknown(None, report);
-    Some(section)
 }
 
 fn read_server(document: &DeTable<'_>, report: &mut Report<'_>) -> Server {
@@ -101,7 +96,10 @@ fn read_server(document: &DeTable<'_>, report: &mut Report<'_>) -> Server {
     if let Some(batch) = batch.and_then(NonZeroUsize::new) {
         server.batch = batch;
     }
-    if let Some(buffer) = section.field(&keys::RECEIVE_BUFFER).and_then(|field| read_size(&field, report)) {
+    let read_buffer =
+        |field: &Field<'_>, report: &mut Report<'_>| field.size(&value::RECEIVE_BUFFER_OCTETS, report);
+    let buffer = section.read(&keys::RECEIVE_BUFFER, report, read_buffer);
+    if let Some(buffer) = buffer.and_then(|octets| u32::try_from(octets).ok()).and_then(NonZeroU32::new) {
         server.receive_buffer_octets = buffer;
     }
     let clients = 0..=value::INTERLEAVED_CLIENTS_MAX;
@@ -222,16 +220,6 @@ fn read_workers(field: &Field<'_>, report: &mut Report<'_>) -> Option<Workers> {
         None => Workers::count(field.number(0..=usize::MAX, report)?),
     };
     workers.map_err(|problem| field.refuse(problem.to_string(), report)).ok()
-}
-
-fn read_size(field: &Field<'_>, report: &mut Report<'_>) -> Option<NonZeroU32> {
-    let (shown, size) = if let DeValue::Integer(integer) = field.value() {
-        (integer.to_string(), value::receive_buffer_octets(field.number(0..=u64::MAX, report)?))
-    } else {
-        let text = field.text(report)?;
-        (format!("{text:?}"), value::receive_buffer(text))
-    };
-    size.map_err(|problem| field.refuse(format!("{shown} {problem}"), report)).ok()
 }
 
 fn read_status(document: &DeTable<'_>, report: &mut Report<'_>) -> Status {

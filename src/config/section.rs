@@ -14,7 +14,7 @@ use super::keys::{self, Key};
 use super::report::Report;
 use super::source::SourceType;
 use super::span;
-use super::value::Word;
+use super::value::{self, Word};
 
 /// A table of the file with the keys that it may hold.
 pub(super) struct Section<'t> {
@@ -171,6 +171,15 @@ impl<'t> Field<'t> {
         span::span(text, range).map_err(|problem| self.refuse(format!("{text:?} {problem}"), report)).ok()
     }
 
+    /// A size in octets within a range: with its unit, or a whole number.
+    pub(super) fn size(&self, range: &RangeInclusive<u64>, report: &mut Report<'_>) -> Option<u64> {
+        if let DeValue::Integer(_) = self.value() {
+            return self.number(range.clone(), report);
+        }
+        let text = self.text(report)?;
+        value::size(text, range).map_err(|problem| self.refuse(format!("{text:?} {problem}"), report)).ok()
+    }
+
     /// A whole number within a range.
     pub(super) fn number<N>(&self, range: RangeInclusive<N>, report: &mut Report<'_>) -> Option<N>
     where
@@ -258,6 +267,17 @@ fn edits(from: &str, to: &str) -> usize {
         row = next;
     }
     row.last().copied().unwrap_or(0)
+}
+
+/// The one table of that name, if it is there.
+pub(super) fn table<'t>(
+    name: &'static str,
+    document: &'t DeTable<'t>,
+    report: &mut Report<'_>,
+) -> Option<Section<'t>> {
+    let section = Section::open(name, name.to_owned(), document.get(name)?, report)?;
+    section.report_unknown(None, report);
+    Some(section)
 }
 
 #[cfg(test)]

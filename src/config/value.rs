@@ -3,7 +3,8 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -25,7 +26,7 @@ pub const AGREE_MIN_MAX: usize = 8;
 /// The largest batch.
 pub const BATCH_MAX: usize = 256;
 /// The least and the most that a socket may hold; the kernel doubles the figure and keeps it in an `int`.
-pub const RECEIVE_BUFFER_OCTETS: std::ops::RangeInclusive<u64> = 4 << 10..=1 << 30;
+pub const RECEIVE_BUFFER_OCTETS: RangeInclusive<u64> = 4 << 10..=1 << 30;
 /// The most clients that a worker can be told to interleave with: 600 MB.
 pub const INTERLEAVED_CLIENTS_MAX: usize = 10_000_000;
 /// The longest path of a Unix socket: `sun_path` less its final zero.
@@ -288,8 +289,8 @@ const UNITS: [(&str, u64); 7] = [
     ("GiB", 1 << 30),
 ];
 
-/// A receive buffer's size with its unit, as `4 MiB`.
-pub(super) fn receive_buffer(text: &str) -> Result<NonZeroU32, SizeError> {
+/// A size in octets from its number and unit, as `4 MiB`.
+pub(super) fn size(text: &str, range: &RangeInclusive<u64>) -> Result<u64, SizeError> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     if number.is_empty() {
@@ -297,16 +298,8 @@ pub(super) fn receive_buffer(text: &str) -> Result<NonZeroU32, SizeError> {
     }
     let unit = unit.trim_start();
     let (_, octets) = UNITS.into_iter().find(|&(name, _)| name == unit).ok_or(SizeError::Unit)?;
-    let number: u64 = number.parse().map_err(|_| SizeError::Range)?;
-    receive_buffer_octets(number.checked_mul(octets).ok_or(SizeError::Range)?)
-}
-
-/// A receive buffer's size in octets.
-pub(super) fn receive_buffer_octets(octets: u64) -> Result<NonZeroU32, SizeError> {
-    if !RECEIVE_BUFFER_OCTETS.contains(&octets) {
-        return Err(SizeError::Range);
-    }
-    u32::try_from(octets).ok().and_then(NonZeroU32::new).ok_or(SizeError::Range)
+    let octets = number.parse::<u64>().ok().and_then(|number| number.checked_mul(octets));
+    octets.filter(|octets| range.contains(octets)).ok_or(SizeError::Range)
 }
 
 /// How many workers, or on which cores.

@@ -1,6 +1,7 @@
 //! What a server asks its keeper for, and the answers: JSON over a channel, descriptors beside it.
 
 use super::steering::Ordered;
+use crate::config::AccessKind;
 use crate::interface::NicNow;
 use maser_sys::handover::Channel;
 use serde::de::DeserializeOwned;
@@ -36,6 +37,8 @@ pub(crate) enum Ask {
     Leave(Option<String>),
     /// The list of leap seconds.
     LeapFile,
+    /// The file of one of the lists of who may ask.
+    AccessFile(AccessKind),
     /// The addresses of a source's server.
     Resolve(usize),
     /// What the kernel says now of the NICs that were handed over.
@@ -55,8 +58,8 @@ pub(crate) enum Answer {
     Done,
     /// The descriptor comes along.
     Opened,
-    /// The descriptor of the list of leap seconds comes along.
-    LeapFile(FileIdentity),
+    /// The descriptor of a file comes along.
+    File(FileIdentity),
     /// The descriptor of a NIC's clock comes along; what its driver calls it.
     Phc(PhcFacts),
     /// Yes or no.

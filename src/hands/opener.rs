@@ -100,7 +100,8 @@ impl Opener {
         self.state.as_mut().ok_or_else(|| Fault::new(StateError::NoPlace))?.keep(document, text)
     }
 
-    pub(crate) fn leap_file(path: &Path) -> io::Result<(File, FileIdentity)> {
+    /// A file for reading, and what tells it from another.
+    pub(crate) fn file(path: &Path) -> io::Result<(File, FileIdentity)> {
         // Non-blocking: on a FIFO, opening could wait for ever.
         let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)?;
         let identity = FileIdentity::of(&file.metadata()?);

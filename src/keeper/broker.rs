@@ -105,6 +105,10 @@ impl Broker {
 
     pub(super) fn answer(&mut self, ask: Ask) -> Answered {
         let opened = |descriptor| Ok((Answer::Opened, Some(descriptor)));
+        let file = |path: &Path| {
+            let (file, identity) = Opener::file(path)?;
+            Ok((Answer::File(identity), Some(file.into())))
+        };
         match ask {
             Ask::Ready => Ok((Answer::Done, None)),
             // Those who hold them answer.
@@ -143,8 +147,11 @@ impl Broker {
             }
             Ask::LeapFile => {
                 let path = self.config.clock.leap_file.as_deref().unwrap_or(Path::new(LEAP_FILE_USUAL));
-                let (file, identity) = Opener::leap_file(path)?;
-                Ok((Answer::LeapFile(identity), Some(file.into())))
+                file(path)
+            }
+            Ask::AccessFile(kind) => {
+                let named = self.config.access.of(kind).file.as_deref();
+                file(named.ok_or_else(|| Fault::new("no such file is named"))?)
             }
             Ask::Resolve(source) => {
                 let SourceKind::Ntp { address, .. } = self.kind(source)? else {
@@ -192,6 +199,7 @@ fn not_of_this_kind() -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::AccessKind;
 
     #[test]
     fn nothing_is_opened_that_the_configuration_does_not_name() {
@@ -199,6 +207,10 @@ mod tests {
         let asks = [Ask::Line(0), Ask::Pps(0), Ask::Phc(0), Ask::Gpsd(0), Ask::Resolve(0)];
         for ask in asks {
             assert_eq!(broker.answer(ask).unwrap_err(), not_of_this_kind());
+        }
+        for kind in AccessKind::ALL {
+            let fault = broker.answer(Ask::AccessFile(kind)).unwrap_err();
+            assert!(fault.to_string().contains("no such file is named"), "{fault}");
         }
         assert!(broker.answer(Ask::Line(1)).unwrap_err().to_string().contains("no such source"));
         assert!(broker.answer(Ask::Save("{}".to_owned())).is_err(), "no document, and no place taken");

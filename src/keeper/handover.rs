@@ -17,7 +17,7 @@ pub(super) struct Handover {
     pub config: Option<String>,
     /// Whether the status socket's descriptor comes along.
     pub status: bool,
-    /// Two descriptors each come along.
+    /// Three descriptors each come along, and if there is any three for all of them.
     pub interfaces: Vec<InterfaceFacts>,
     /// Interfaces' names, and why the program isn't on them.
     pub refused: Vec<(String, String)>,

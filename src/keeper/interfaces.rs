@@ -2,10 +2,12 @@
 //! of the server, and know at every moment which addresses are this machine's.
 
 use super::records::{self, Record};
-use crate::config::{Config, PortChoice};
+use crate::config::{Config, MEMORY_OCTETS, PortChoice};
 use crate::interface::settings::Settings;
 use crate::interface::{Change, Interface, InterfaceFacts, Refusal};
 use maser_sys::netlink::{self, Link, Monitor, Tables};
+use maser_sys::xdp_program::{SharedMaps, XdpError};
+use std::cell::OnceCell;
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
@@ -39,6 +41,21 @@ struct Wanted {
     listen: Vec<SocketAddr>,
     /// The server polls the driver, which is to leave interrupts off meanwhile.
     busy_poll: bool,
+    /// Octets of the limiter's table.
+    table_octets: u64,
+    /// Made with the first interface.
+    shared: OnceCell<SharedMaps>,
+}
+
+impl Wanted {
+    /// What the programs have in common: made once, as the table that servers go on with.
+    fn shared(&self) -> Result<&SharedMaps, XdpError> {
+        if let Some(shared) = self.shared.get() {
+            return Ok(shared);
+        }
+        let made = SharedMaps::new(self.table_octets)?;
+        Ok(self.shared.get_or_init(|| made))
+    }
 }
 
 /// One, there or not.
@@ -61,7 +78,12 @@ impl Interfaces {
         }
         let smearing = config.smear.iter().flat_map(|smear| &smear.listen);
         let listen: Vec<SocketAddr> = server.listen.iter().chain(smearing).copied().collect();
-        let wanted = Wanted { listen, busy_poll: server.busy_poll };
+        let wanted = Wanted {
+            listen,
+            busy_poll: server.busy_poll,
+            table_octets: table_octets(config),
+            ..Wanted::default()
+        };
         // Before the tables are asked for, so that nothing is missed in between.
         let monitor = Monitor::open()?;
         let tables = netlink::dump()?;
@@ -87,13 +109,18 @@ impl Interfaces {
         self.monitor.as_ref().map(AsFd::as_fd)
     }
 
-    /// What a server is told of them, and the maps that it gets, two for each.
+    /// What a server is told of them, and the maps that it gets: three for each, and if there is any the three that they
+    /// share.
     pub(super) fn handed(&self) -> io::Result<(Vec<InterfaceFacts>, Vec<OwnedFd>)> {
         let mut maps = Vec::new();
         let mut facts = Vec::new();
         for interface in self.named.iter().filter_map(|one| one.attached.as_ref()) {
-            maps.extend([interface.sockets_map()?, interface.counts_map()?]);
+            maps.extend([interface.sockets_map()?, interface.counts_map()?, interface.limits_map()?]);
             facts.push(interface.facts().clone());
+        }
+        if let Some(shared) = self.wanted.shared.get().filter(|_| !facts.is_empty()) {
+            maps.push(shared.table_map()?);
+            maps.extend(shared.sources_maps()?);
         }
         Ok((facts, maps))
     }
@@ -125,7 +152,8 @@ impl Interfaces {
 
 impl Named {
     fn attach(&mut self, wanted: &Wanted, tables: &Tables) -> Result<(), Refusal> {
-        let interface = Interface::attach(&self.name, wanted.listen.clone(), None, tables)?;
+        let shared = wanted.shared().map_err(|error| Refusal::Program { name: self.name.clone(), error })?;
+        let interface = Interface::attach_sharing(&self.name, wanted.listen.clone(), shared, tables)?;
         if wanted.busy_poll
             && let Some(link) = tables.link(interface.facts().index)
         {
@@ -176,4 +204,9 @@ fn put_off_interrupts(link: &Link) -> Result<(), Box<dyn Error>> {
     })?;
     info!("{}: {}", link.name, record.ours);
     Ok(())
+}
+
+/// What the limiter's table takes. The programs want one even where nobody is limited.
+fn table_octets(config: &Config) -> u64 {
+    if config.limit.rate == 0 { *MEMORY_OCTETS.start() } else { config.limit.memory_octets }
 }

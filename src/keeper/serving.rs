@@ -5,10 +5,13 @@ use super::{start_log, terminal_width};
 use crate::cli::ServeArguments;
 use crate::hands::Hands;
 use crate::hands::fault::shortened;
-use crate::start::{Handed, HandedInterface, Server};
+use crate::start::{Handed, HandedInterface, HandedShared, Server};
 use crate::state::legacy::Legacy;
 use crate::status::{self, Page, StatusServer};
+use maser_sys::access_tries::AccessTries;
+use maser_sys::driver_limits::DriverLimits;
 use maser_sys::handover::Channel;
+use maser_sys::limit_table::SharedTable;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -40,10 +43,17 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
     let mut next = || descriptors.next().ok_or(io::Error::from(io::ErrorKind::InvalidData));
     let status_socket: Option<OwnedFd> = handover.status.then(&mut next).transpose()?;
     let interfaces = handover.interfaces.into_iter().map(|facts| {
-        Ok::<_, io::Error>(HandedInterface { facts, sockets_map: next()?, counts_map: next()? })
+        let (sockets_map, counts_map) = (next()?, next()?);
+        let limits = DriverLimits::from_fd(next()?)?;
+        Ok::<_, io::Error>(HandedInterface { facts, sockets_map, counts_map, limits })
     });
     let hands = Hands::of_keeper(channel);
-    let interfaces = interfaces.collect::<Result<_, _>>()?;
+    let interfaces: Vec<_> = interfaces.collect::<Result<_, _>>()?;
+    let shared = (!interfaces.is_empty()).then(|| {
+        let table = SharedTable::from_fd(next()?)?;
+        Ok::<_, io::Error>(HandedShared { table, sources: AccessTries::from_fds([next()?, next()?])? })
+    });
+    let shared = shared.transpose()?;
     let nics = handover.nics.into_iter().map(|facts| {
         let clock = facts.clock.map(|_| next()).transpose()?;
         Ok::<_, io::Error>((facts, clock))
@@ -51,11 +61,12 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
     let nics = nics.collect::<Result<_, _>>()?;
     let legacy = handover.legacy.and_then(|left| inherited(&left));
     let (refused, again, steering) = (handover.refused, handover.again, handover.steering);
-    let handed = Handed { interfaces, refused, nics, hands: hands.clone(), again, legacy, steering };
+    let handed = Handed { interfaces, shared, refused, nics, hands: hands.clone(), again, legacy, steering };
     let server = Server::start(config, handed)?;
     let status_server = status_socket.map(|socket| {
-        let view = server.view();
-        StatusServer::over(UnixListener::from(socket), move || view.status())
+        let (view, clients) = (server.view(), server.view());
+        let clients = move |question: &_| clients.clients(question);
+        StatusServer::over(UnixListener::from(socket), move || view.status(), clients)
     });
     let status_server = status_server.transpose()?;
     hands.ready().map_err(|fault| fault.to_string())?;

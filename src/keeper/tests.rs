@@ -4,7 +4,7 @@ use super::interfaces::Interfaces;
 use super::process::{Ended, Running, START_MAX};
 use super::restarts::Restarts;
 use super::{Keeper, now};
-use crate::config::{self, Config};
+use crate::config::{self, AccessKind, Config};
 use crate::hands::Hands;
 use crate::hands::ask::{self, Answer, Ask};
 use crate::hands::fault::Fault;
@@ -40,6 +40,7 @@ fn configuration(place: &Path) -> Config {
     let place = place.display();
     let text = format!(
         "[clock]\nstate = \"{place}/state\"\nleap_file = \"{place}/leaps\"\n\
+         [access]\ndeny_file = \"{place}/leaps\"\n\
          [[source]]\ntype = \"nmea\"\ndevice = \"{place}/line\"\n\
          [[source]]\ntype = \"gpsd\"\nsocket = \"{place}/gps.sock\"\n"
     );
@@ -159,6 +160,9 @@ fn everything_is_opened(hands: &Hands, place: &Path) {
     };
     let (text, identity) = read();
     assert_eq!((text.as_str(), identity), ("first", read().1));
+    let (_, denied) = hands.access_file(AccessKind::Deny, elsewhere).unwrap();
+    assert_eq!(denied, identity, "here the same file is both");
+    assert!(hands.access_file(AccessKind::Allow, elsewhere).is_err(), "none is named");
 
     let samples = hands.bind_gpsd(1, elsewhere).unwrap();
     assert!(hands.is_gpsd_current(1) && !hands.is_gpsd_current(0));

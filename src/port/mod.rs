@@ -29,6 +29,14 @@ pub trait Port {
         0
     }
 
+    /// How many datagrams wait behind the batch, and of how many before some are lost; none where nobody says.
+    fn backlog(&mut self) -> Option<(u32, u32)> {
+        None
+    }
+
+    /// Has what is below this floor dropped before it comes here, where something in front can.
+    fn set_floor(&mut self, _floor: u32) {}
+
     /// Datagram `index` of the current batch, for reading and for answering in place.
     fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]);
 
@@ -50,7 +58,7 @@ pub trait Port {
 }
 
 macro_rules! port {
-    ($port:ty $(, $own:item)?) => {
+    ($port:ty $(, $own:item)*) => {
         impl Port for $port {
             #[expect(clippy::cast_possible_truncation, reason = "a handful")]
             const SEND_CHUNK: u32 = SEND_CHUNK as u32;
@@ -74,7 +82,7 @@ macro_rules! port {
             fn departures(&mut self, told: impl FnMut(Departed)) -> io::Result<()> {
                 self.departures(told)
             }
-            $($own)?
+            $($own)*
         }
     };
 }
@@ -84,5 +92,11 @@ port!(
     XskPort,
     fn frames_missing(&mut self) -> u64 {
         self.frames_missing().into()
+    },
+    fn backlog(&mut self) -> Option<(u32, u32)> {
+        Some(self.backlog())
+    },
+    fn set_floor(&mut self, floor: u32) {
+        XskPort::set_floor(self, floor);
     }
 );

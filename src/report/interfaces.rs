@@ -5,6 +5,7 @@ use crate::interface::InterfaceFacts;
 use crate::port::ladder::{InterfaceFooting, Rung};
 use crate::status::{Counters, InterfaceStatus, QueueStatus};
 use maser_sys::af_xdp::{XskCounts, XskStatistics};
+use maser_sys::driver_limits::Floor;
 use maser_sys::xdp_program::XdpCounts;
 use std::fmt;
 
@@ -30,6 +31,8 @@ pub struct QueueView {
     pub core: usize,
     /// What the kernel counts of its socket.
     pub statistics: XskStatistics,
+    /// Below which level its requests are dropped.
+    pub floor: Floor,
 }
 
 /// What isn't as good as it could be, in words.
@@ -93,7 +96,8 @@ pub(super) fn refused(name: &str, why: &str, rung: Rung) -> InterfaceStatus {
 fn queue(view: &QueueView) -> QueueStatus {
     // Without figures rather than without the rest of the status.
     let events = view.statistics.read().map(events).unwrap_or_default();
-    QueueStatus { queue: view.number, core: view.core, events }
+    let floor = f64::from(view.floor.get()) / f64::from(1_u32 << 16);
+    QueueStatus { queue: view.number, core: view.core, floor, events }
 }
 
 fn events(counts: XskCounts) -> Counters {

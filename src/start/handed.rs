@@ -3,6 +3,9 @@
 use crate::hands::{Hands, Past};
 use crate::interface::{InterfaceFacts, NicFacts};
 use crate::state::legacy::Legacy;
+use maser_sys::access_tries::AccessTries;
+use maser_sys::driver_limits::DriverLimits;
+use maser_sys::limit_table::SharedTable;
 use std::os::fd::OwnedFd;
 
 /// An interface with the program attached: what the server needs to take its packets.
@@ -14,6 +17,17 @@ pub struct HandedInterface {
     pub sockets_map: OwnedFd,
     /// The program's counts, to be mapped and read.
     pub counts_map: OwnedFd,
+    /// What the program drops by.
+    pub limits: DriverLimits,
+}
+
+/// What the programs of all interfaces look into, and servers before this one may have written.
+#[derive(Debug)]
+pub struct HandedShared {
+    /// The limiter's table.
+    pub table: SharedTable,
+    /// The lists of sources.
+    pub sources: AccessTries,
 }
 
 /// All that a server gets beside its configuration.
@@ -21,6 +35,8 @@ pub struct HandedInterface {
 pub struct Handed {
     /// The interfaces named, in the order of the configuration.
     pub interfaces: Vec<HandedInterface>,
+    /// What these have in common; none without any.
+    pub shared: Option<HandedShared>,
     /// Those named that the program isn't on, and why.
     pub refused: Vec<(String, String)>,
     /// The NICs that were named for their stamps, and the clocks of those that have one.

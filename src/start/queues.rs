@@ -10,6 +10,7 @@ use crate::port::ladder::InterfaceFooting;
 use crate::report::{InterfaceView, QueueView};
 use core_affinity::CoreId;
 use maser_sys::af_xdp::{BusyPoll, CopyChoice, FRAMES_MAX, Xsk, XskError, XskPort, XskSetting};
+use maser_sys::driver_limits::Floor;
 use maser_sys::xdp_program::{SocketsMap, XdpCounts};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub(super) struct OwnedQueue {
     pub(super) number: u32,
     socket: Xsk,
     map: Arc<SocketsMap>,
+    floor: Floor,
 }
 
 /// What became of the interfaces.
@@ -98,7 +100,7 @@ fn open_interface(
     interface: HandedInterface,
     places: &[Place],
 ) -> Result<(InterfaceView, Vec<OwnedQueue>), ServeError> {
-    let HandedInterface { facts, sockets_map, counts_map } = interface;
+    let HandedInterface { facts, sockets_map, counts_map, limits } = interface;
     let counts = XdpCounts::from_fd(counts_map).map_err(system("no counts of the XDP program"))?;
     let open = |place: &Place| open_near(place.core, &setting(server, &facts, place.queue));
     let sockets = match places.iter().map(open).collect::<Result<Vec<Xsk>, XskError>>() {
@@ -122,9 +124,10 @@ fn open_interface(
     let mut owned = Vec::with_capacity(sockets.len());
     for (place, socket) in places.iter().zip(sockets) {
         let statistics = socket.statistics().map_err(system("no statistics of an AF_XDP socket"))?;
-        queues.push(QueueView { number: place.queue, core: place.core, statistics });
+        let floor = limits.floor_of(place.queue);
+        queues.push(QueueView { number: place.queue, core: place.core, statistics, floor: floor.clone() });
         let (interface, map) = (facts.name.clone(), Arc::clone(&map));
-        owned.push(OwnedQueue { interface, number: place.queue, socket, map });
+        owned.push(OwnedQueue { interface, number: place.queue, socket, map, floor });
     }
     let view = InterfaceView { facts, footing, queues, counts };
     info!("port: {view}");
@@ -157,9 +160,10 @@ fn open_near(core: usize, setting: &XskSetting) -> Result<Xsk, XskError> {
 
 /// The port over a worker's queues, for which the programs are told to take frames from now on.
 pub(super) fn port(queues: Vec<OwnedQueue>, batch: usize) -> Result<XskPort, ServeError> {
-    let (mut sockets, mut slots) = (Vec::new(), Vec::new());
-    for OwnedQueue { interface, number, socket, map } in queues {
+    let (mut sockets, mut slots, mut floors) = (Vec::new(), Vec::new(), Vec::new());
+    for OwnedQueue { interface, number, socket, map, floor } in queues {
         let again = socket.as_fd().try_clone_to_owned().map_err(system("no descriptor is left"))?;
+        floors.push(floor);
         slots.push((number, map, again));
         sockets.push((interface, socket));
     }
@@ -169,7 +173,7 @@ pub(super) fn port(queues: Vec<OwnedQueue>, batch: usize) -> Result<XskPort, Ser
     for (number, map, socket) in slots {
         map.insert(number, socket.as_fd()).map_err(system("no place in the map of AF_XDP sockets"))?;
     }
-    Ok(port)
+    Ok(port.dropping(floors))
 }
 
 #[cfg(test)]

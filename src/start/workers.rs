@@ -2,13 +2,14 @@
 
 use super::queues::{self, OwnedQueue};
 use super::{ServeError, Threads, system};
-use crate::config::{Idle, PortChoice};
+use crate::clients::Clients;
+use crate::config::{self, Idle, PortChoice};
 use crate::count::Counts;
 use crate::port::Port;
 use crate::port::ladder::Rung;
 use crate::report::WorkerView;
 use crate::splits::{SplitWatch, Splits};
-use crate::worker::{Smearing, Worker, WorkerNic};
+use crate::worker::{Limits, Lists, Smearing, Worker, WorkerNic};
 use core_affinity::CoreId;
 use maser_sys::counter::Counter;
 use maser_sys::mmsg::MmsgPort;
@@ -27,12 +28,15 @@ use tracing::warn;
 #[derive(Clone)]
 pub(super) struct Common {
     pub(super) counter: Counter,
+    pub(super) clients: Arc<Clients>,
     pub(super) snapshots: Reader,
     pub(super) smearing: Option<Smearing>,
     pub(super) nics: Vec<WorkerNic>,
     pub(super) batch: usize,
     pub(super) interleaved_clients: usize,
     pub(super) transmit_correction: bool,
+    pub(super) limits: Option<Limits>,
+    pub(super) lists: Lists,
     pub(super) stop: Arc<AtomicBool>,
 }
 
@@ -67,12 +71,24 @@ struct Starter {
     go: Receiver<()>,
 }
 
-/// The workers over queues: one a core that owns any.
-pub(super) fn over_queues(
-    idle: Idle,
+/// All workers: those over queues, and those over sockets.
+pub(super) fn tasks(
+    server: &config::Server,
+    rung: Rung,
+    cores: &[usize],
     shares: Vec<(usize, Vec<OwnedQueue>)>,
+    sockets: Vec<Vec<UdpSocket>>,
     common: &Common,
 ) -> Vec<WorkerTask> {
+    // Nobody polls a driver while its worker sleeps.
+    let idle = if server.busy_poll { Idle::Spin } else { server.idle };
+    let mut tasks = over_queues(idle, shares, common);
+    tasks.extend(over_sockets(server.idle, rung, cores, sockets, &tasks, common));
+    tasks
+}
+
+/// The workers over queues: one a core that owns any.
+fn over_queues(idle: Idle, shares: Vec<(usize, Vec<OwnedQueue>)>, common: &Common) -> Vec<WorkerTask> {
     // One alone can't share a client with anybody.
     let splits = (shares.len() > 1).then(Splits::new);
     let task = |(worker, (core, queues)): (usize, (usize, Vec<OwnedQueue>))| WorkerTask {
@@ -86,7 +102,7 @@ pub(super) fn over_queues(
 }
 
 /// The workers over sockets: one a core. They never spin beside one of `others` on the same core.
-pub(super) fn over_sockets(
+fn over_sockets(
     idle: Idle,
     rung: Rung,
     cores: &[usize],
@@ -105,8 +121,16 @@ pub(super) fn over_sockets(
 }
 
 impl Threads {
-    /// Starts the workers and waits until each of them is ready; [`Threads::let_go`] makes them serve.
-    pub(super) fn start_workers(&mut self, tasks: Vec<WorkerTask>) -> Result<Vec<WorkerView>, ServeError> {
+    /// Starts the workers, and the thread that counts their clients, and waits until each of them is ready;
+    /// [`Threads::let_go`] makes them serve.
+    pub(super) fn start_workers(
+        &mut self,
+        tasks: Vec<WorkerTask>,
+        clients: &Arc<Clients>,
+    ) -> Result<Vec<WorkerView>, ServeError> {
+        let (clients, stop) = (Arc::clone(clients), Arc::clone(&self.stop_drivers));
+        let counting = Builder::new().name("clients".into()).spawn(move || clients.run(&stop));
+        self.keepers.push(("clients", counting.map_err(system("no thread that counts clients"))?));
         let (ready, all_ready) = channel();
         let mut views = Vec::with_capacity(tasks.len());
         for (worker, task) in tasks.into_iter().enumerate() {
@@ -190,12 +214,15 @@ impl Life<'_> {
     fn serve(self, port: Result<impl Port, ServeError>, splits: Option<SplitWatch>) -> io::Result<()> {
         let Common {
             counter,
+            clients,
             snapshots,
             smearing,
             nics,
             batch,
             interleaved_clients,
             transmit_correction,
+            limits,
+            lists,
             stop,
         } = self.common;
         let Starter { worker, ready, go } = self.starter;
@@ -206,6 +233,7 @@ impl Life<'_> {
                 let key = RandomState::new().hash_one(0_u8);
                 let serving = serving.smearing(smearing).noticing_splits(splits).believing(nics);
                 let serving = serving.interleaving(interleaved_clients, key).correcting(transmit_correction);
+                let serving = serving.telling(clients.tap()).limiting(limits).asked_by(lists);
                 (Ok(self.pinned), Some(serving))
             }
             Err(error) => (Err(error), None),

@@ -1,13 +1,15 @@
 //! The asking end of the status socket.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::{STATUS_OCTETS_MAX, Status, Surroundings};
+use super::{ClientsQuestion, ClientsStatus, STATUS_OCTETS_MAX, Status, Surroundings};
 
 /// How long the server may take; it is longer than a client that doesn't read can hold it up once.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
@@ -73,9 +75,18 @@ pub fn find(surroundings: &Surroundings) -> Result<PathBuf, ClientError> {
     there.cloned().ok_or(ClientError::Nowhere(candidates))
 }
 
-/// Asks the server at `path`.
+/// Asks the server at `path` for its status.
 pub fn fetch(path: &Path) -> Result<Status, ClientError> {
-    let octets = read(path).map_err(|error| failure(path, error))?;
+    ask(path, "")
+}
+
+/// Asks the server at `path` for its heaviest clients.
+pub fn fetch_clients(path: &Path, question: &ClientsQuestion) -> Result<ClientsStatus, ClientError> {
+    ask(path, &question.to_string())
+}
+
+fn ask<T: DeserializeOwned>(path: &Path, question: &str) -> Result<T, ClientError> {
+    let octets = read(path, question).map_err(|error| failure(path, error))?;
     let not_a_status = |why| ClientError::NotAStatus { path: path.to_owned(), why };
     if octets.is_empty() {
         return Err(not_a_status("nothing at all".to_owned()));
@@ -86,9 +97,11 @@ pub fn fetch(path: &Path) -> Result<Status, ClientError> {
     serde_json::from_slice(&octets).map_err(|error| not_a_status(error.to_string()))
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let stream = UnixStream::connect(path)?;
+fn read(path: &Path, question: &str) -> io::Result<Vec<u8>> {
+    let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(READ_TIMEOUT))?;
+    // A server that takes no questions may have closed its end already: what it sent is read all the same.
+    let _told = stream.write_all(question.as_bytes()).and_then(|()| stream.shutdown(Shutdown::Write));
     let mut octets = Vec::new();
     stream.take(STATUS_OCTETS_MAX + 1).read_to_end(&mut octets)?;
     Ok(octets)
@@ -103,6 +116,9 @@ fn failure(path: &Path, error: io::Error) -> ClientError {
         ClientError::NobodyListens(path)
     } else if kind == ErrorKind::PermissionDenied {
         ClientError::NotPermitted(path)
+    } else if kind == ErrorKind::ConnectionReset {
+        // It has closed its end without reading what was asked.
+        ClientError::NotAStatus { path, why: "it takes no questions, as older versions do".to_owned() }
     } else if kind == ErrorKind::WouldBlock || kind == ErrorKind::TimedOut {
         ClientError::Silent(path)
     } else {
@@ -112,6 +128,7 @@ fn failure(path: &Path, error: io::Error) -> ClientError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Order;
     use super::super::tests::scratch;
     use super::*;
     use std::fs;
@@ -147,6 +164,27 @@ mod tests {
     fn a_status_of_another_version_is_read_as_far_as_it_goes() {
         let status = asked("other", br#"{"version":"9.9","fashion":"new","stratum":2}"#.to_vec()).unwrap();
         assert_eq!((status.version.as_str(), status.stratum, status.uptime_s), ("9.9", 2, 0.0));
+    }
+
+    #[test]
+    fn an_older_server_that_takes_no_questions_is_told_apart() {
+        let path = scratch("older");
+        let listener = UnixListener::bind(&path).unwrap();
+        // It closes its end before or after the question has come.
+        let server = thread::spawn(move || {
+            for pause_ms in [0, 50] {
+                let (mut stream, _) = listener.accept().unwrap();
+                thread::sleep(Duration::from_millis(pause_ms));
+                stream.write_all(br#"{"version":"0.1.0"}"#).unwrap();
+            }
+        });
+        let question = ClientsQuestion { top: 10, by: Order::Rate, truncated: false };
+        for _ in 0..2 {
+            let error = fetch_clients(&path, &question).unwrap_err();
+            assert!(matches!(error, ClientError::NotAStatus { .. }), "{error}");
+        }
+        server.join().unwrap();
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

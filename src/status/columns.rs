@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Counters;
-use super::units::{count, float, printable};
+use super::units::{self, count, float, printable};
 
 /// Aligned columns: the first to the left, the others to the right unless said otherwise.
 pub(super) struct Columns {
@@ -63,7 +63,7 @@ pub(super) fn section(
     all: bool,
 ) {
     let share = |part: u64| match packets {
-        Some(packets) if packets > 0 => share(float(part) / float(packets)),
+        Some(packets) if packets > 0 => units::share(float(part) / float(packets)),
         Some(_) | None => String::new(),
     };
     let total = super::sum(counters);
@@ -73,10 +73,4 @@ pub(super) fn section(
     for (name, &value) in counters.iter().filter(|&(_, &value)| all || value > 0) {
         columns.row([format!("  {name}"), count(value), share(value)]);
     }
-}
-
-fn share(part: f64) -> String {
-    let percent = part * 100.0;
-    // What there is a little of isn't nothing.
-    if percent > 0.0 && percent < 0.005 { "<0.01 %".to_owned() } else { format!("{percent:.2} %") }
 }

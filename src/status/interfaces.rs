@@ -9,7 +9,7 @@ use super::units::{count, printable};
 use super::{Counters, Status};
 
 /// A network interface that was named.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InterfaceStatus {
     /// Its name.
@@ -37,13 +37,15 @@ pub struct InterfaceStatus {
 }
 
 /// A queue and its AF_XDP socket.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QueueStatus {
     /// Its number.
     pub queue: u32,
     /// The core of the worker that owns it.
     pub core: usize,
+    /// Requests of addresses below this level are dropped in the driver, and those of it in part; 0 while the worker keeps up.
+    pub floor: f64,
     /// What the kernel counts of the socket.
     pub events: Counters,
 }
@@ -65,10 +67,11 @@ pub(super) fn interface_lines(status: &Status) -> String {
             or_dash(stamps),
             why.clone(),
         ]);
-        for QueueStatus { queue, core, events } in &interface.queues {
+        for QueueStatus { queue, core, floor, events } in &interface.queues {
             let events = events.iter().filter(|&(_, &value)| value > 0);
-            let events: Vec<String> =
-                events.map(|(name, &value)| format!("{name} {}", count(value))).collect();
+            let events = events.map(|(name, &value)| format!("{name} {}", count(value)));
+            let floor = (*floor > 0.0).then(|| format!("drops below level {floor:.2}"));
+            let events: Vec<String> = floor.into_iter().chain(events).collect();
             let events = if events.is_empty() { "-".to_owned() } else { events.join(", ") };
             queues.row([format!("{name}:{queue}"), core.to_string(), events]);
         }

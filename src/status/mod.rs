@@ -1,10 +1,14 @@
 //! What the server tells about itself.
 //!
 //! [`Status`] is the document: the server fills it, [`StatusServer`] gives it as JSON to whoever connects to the
-//! status socket, [`fetch`] reads it back, and [`table`], [`sources_table`], [`tracking_table`] and [`render`] show it to people. Nothing here reads a clock:
-//! what is counted per second is counted over the difference of two uptimes.
+//! status socket, [`fetch`] reads it back, and [`table`], [`sources_table`], [`tracking_table`] and [`render`] show it to people. Who asks the most is a document of its own,
+//! [`ClientsStatus`], for those who ask for it. Nothing here reads a clock: what is counted per second is counted over the
+//! difference of two uptimes.
 
+mod access;
 mod client;
+mod clients;
+mod clients_table;
 mod columns;
 mod interfaces;
 mod nics;
@@ -22,7 +26,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use client::{ClientError, fetch, find};
+pub use access::{AccessFileStatus, AccessStatus};
+pub use client::{ClientError, fetch, fetch_clients, find};
+pub use clients::{ByFate, ClientStatus, ClientsQuestion, ClientsStatus, Order, TOP_MAX};
+pub use clients_table::clients_table;
 pub use interfaces::{InterfaceStatus, QueueStatus};
 pub use nics::{NicStatus, StampStatus};
 pub use place::{NoPlace, Surroundings};
@@ -78,6 +85,8 @@ pub struct Status {
     pub interfaces: Vec<InterfaceStatus>,
     /// The NICs whose own stamps are used, or were to be.
     pub nics: Vec<NicStatus>,
+    /// Who may ask.
+    pub access: AccessStatus,
     /// Who answers them.
     pub workers: Vec<WorkerStatus>,
 }

@@ -1,10 +1,10 @@
-//! The server's end of the status socket: one JSON document for each connection.
+//! The server's end of the status socket: one JSON document for each connection, the status or what else is asked for.
 //!
 //! One thread serves one connection at a time, so that no number of them costs more than that thread; every write
 //! has a limit, and there is a pause between connections.
 
 use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -17,7 +17,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, poll};
 use thiserror::Error;
 
-use super::Status;
+use super::{ClientsQuestion, ClientsStatus, Status};
 use crate::config::SOCKET_PATH_OCTETS_MAX;
 
 /// The user and the group of the server may ask, others may not.
@@ -26,6 +26,11 @@ const MODE: u32 = 0o660;
 const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How many writes a document may take; with the timeout this bounds what a slow client can hold up.
 const WRITES_MAX: usize = 64;
+/// How long a client may take to ask, ms, also on a machine that is busy. One that shuts its end for writing without a word
+/// wants the status and doesn't wait.
+const QUESTION_WITHIN_MS: u16 = 500;
+/// A question is shorter.
+const QUESTION_OCTETS_MAX: usize = 64;
 /// Between connections, so that a client that asks in a loop takes at most 1 % of a core's turns.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -106,21 +111,33 @@ pub struct StatusServer {
 }
 
 impl StatusServer {
-    /// Listens at `path` and answers every connection with what `status` returns then.
+    /// Listens at `path` and answers every connection with what `status` returns then; of clients it knows none.
     pub fn start(path: &Path, status: impl Fn() -> Status + Send + 'static) -> Result<Self, SocketError> {
         let refused = |error| SocketError::Refused { path: path.to_owned(), error };
         let socket = StatusSocket::bind(path)?;
         let listener = socket.listener.try_clone().map_err(refused)?;
-        let mut server = Self::over(listener, status).map_err(refused)?;
+        let nobody = |_: &ClientsQuestion| ClientsStatus::default();
+        let mut server = Self::over(listener, status, nobody).map_err(refused)?;
         server.socket = Some(socket);
         Ok(server)
     }
 
-    /// Answers at a socket that somebody else made and removes.
-    pub fn over(listener: UnixListener, status: impl Fn() -> Status + Send + 'static) -> io::Result<Self> {
+    /// Answers at a socket that somebody else made and removes, with what these return then.
+    pub fn over(
+        listener: UnixListener,
+        status: impl Fn() -> Status + Send + 'static,
+        clients: impl Fn(&ClientsQuestion) -> ClientsStatus + Send + 'static,
+    ) -> io::Result<Self> {
+        let document = move |question: &str| match question.trim() {
+            "" => serde_json::to_vec(&status()).map_err(io::Error::from),
+            question => match ClientsQuestion::of(question) {
+                Some(question) => Ok(serde_json::to_vec(&clients(&question))?),
+                None => Err(io::Error::new(ErrorKind::InvalidData, "nothing that can be asked")),
+            },
+        };
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let serve = move || serve(&listener, &stopped, &status);
+        let serve = move || serve(&listener, &stopped, &document);
         let thread = thread::Builder::new().name("status".to_owned()).spawn(serve)?;
         Ok(Self { stop, thread: Some(thread), socket: None })
     }
@@ -170,7 +187,10 @@ fn bind(path: &Path) -> Result<UnixListener, SocketError> {
     Ok(listener)
 }
 
-fn serve(listener: &UnixListener, stop: &AtomicBool, status: &dyn Fn() -> Status) {
+/// From a question to the document that answers it.
+type Document = dyn Fn(&str) -> io::Result<Vec<u8>>;
+
+fn serve(listener: &UnixListener, stop: &AtomicBool, document: &Document) {
     // Pairs with the store in `drop`.
     while !stop.load(Ordering::Acquire) {
         let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
@@ -178,7 +198,7 @@ fn serve(listener: &UnixListener, stop: &AtomicBool, status: &dyn Fn() -> Status
             continue;
         }
         let connection = listener.accept();
-        let answered = connection.and_then(|(stream, _)| answer(stream, &status()));
+        let answered = connection.and_then(|(stream, _)| answer(stream, document));
         if let Err(error) = answered {
             tracing::debug!(%error, "a status connection failed");
         }
@@ -186,9 +206,22 @@ fn serve(listener: &UnixListener, stop: &AtomicBool, status: &dyn Fn() -> Status
     }
 }
 
-fn answer(mut stream: UnixStream, status: &Status) -> io::Result<()> {
+/// What the client asks; nothing if it says nothing in time.
+fn question(stream: &mut UnixStream) -> io::Result<String> {
+    let mut waiting = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut waiting, QUESTION_WITHIN_MS)? == 0 {
+        return Ok(String::new());
+    }
+    // A short message comes whole over a Unix socket.
+    let mut octets = [0; QUESTION_OCTETS_MAX];
+    let length = stream.read(&mut octets)?;
+    Ok(String::from_utf8_lossy(octets.get(..length).unwrap_or_default()).into_owned())
+}
+
+fn answer(mut stream: UnixStream, document: &Document) -> io::Result<()> {
     stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
-    let mut document = serde_json::to_vec(status)?;
+    let question = question(&mut stream)?;
+    let mut document = document(&question)?;
     document.push(b'\n');
     let mut rest = document.as_slice();
     for _ in 0..WRITES_MAX {
@@ -206,7 +239,6 @@ mod tests {
     use super::super::tests::{plausible, scratch};
     use super::super::{ClientError, fetch};
     use super::*;
-    use std::io::Read;
 
     #[test]
     fn what_the_server_tells_arrives() {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::access::access_lines;
 use super::columns::{Columns, section};
 use super::interfaces::{interface_lines, verdict_lines};
 use super::nics::nic_lines;
@@ -70,6 +71,10 @@ pub fn table(status: &Status, all: bool) -> String {
     if !status.nics.is_empty() {
         text.push('\n');
         text.push_str(&nic_lines(status));
+    }
+    if !status.access.files.is_empty() {
+        text.push('\n');
+        text.push_str(&access_lines(status));
     }
     text.push('\n');
     text.push_str(&counter_lines(status, all));
@@ -223,15 +228,16 @@ eth1       socket  generic  -       -       a step down: no AF_XDP socket
 
 Queue   Core  Events
 eth0:0     0  -
-eth0:1     0  rx-ring-full 1,204
+eth0:1     0  drops below level 1.25, rx-ring-full 1,204
 
 eth0: its queues aren't chosen by source address alone, so that a client may meet several workers; set it with:
   ethtool -N eth0 rx-flow-hash udp4 s
 
-XDP eth0      12,346,718  100.00 %
-  not-served       1,040    0.01 %
-  steered     12,345,678   99.99 %
-XDP eth1               0
+XDP eth0           12,423,718  100.00 %
+  dropped-limited      77,000    0.62 %
+  not-served            1,040    0.01 %
+  steered          12,345,678   99.37 %
+XDP eth1                    0
 
 Answers           19,224,691  99.99 %
   server          19,224,691  99.99 %

@@ -34,6 +34,7 @@ pub(crate) fn plausible() -> Status {
         ],
         interfaces: interfaces(),
         nics: Vec::new(),
+        access: AccessStatus { prefixes: 19, files: Vec::new() },
         workers: vec![
             WorkerStatus {
                 port: "af-xdp".to_owned(),
@@ -51,12 +52,14 @@ pub(crate) fn plausible() -> Status {
 }
 
 fn interfaces() -> Vec<InterfaceStatus> {
-    let queue = |queue, full| QueueStatus {
+    let queue = |queue, full, floor| QueueStatus {
         queue,
         core: 0,
+        floor,
         events: Counters::from([("rx-ring-full".to_owned(), full), ("rx-dropped".to_owned(), 0)]),
     };
-    let verdicts = [("steered".to_owned(), 12_345_678), ("not-served".to_owned(), 1_040)];
+    let verdicts = [("steered", 12_345_678), ("not-served", 1_040), ("dropped-limited", 77_000)];
+    let verdicts = verdicts.map(|(name, frames)| (name.to_owned(), frames));
     let interface = |name: &str, rung: &str, mode: &str, why: &str| InterfaceStatus {
         name: name.to_owned(),
         driver: "veth".to_owned(),
@@ -69,7 +72,7 @@ fn interfaces() -> Vec<InterfaceStatus> {
         InterfaceStatus {
             frames: "copy".to_owned(),
             stamps: "hook".to_owned(),
-            queues: vec![queue(0, 0), queue(1, 1_204)],
+            queues: vec![queue(0, 0, 0.0), queue(1, 1_204, 1.25)],
             verdicts: Counters::from(verdicts),
             spread: vec!["ethtool -N eth0 rx-flow-hash udp4 s".to_owned()],
             ..interface("eth0", "af-xdp", "native", "the driver has no zero-copy")
@@ -206,7 +209,9 @@ fn the_document_keeps_its_names() {
     assert_eq!(text("/ports/1/rung"), "\"socket\"");
     assert_eq!(text("/interfaces/0/frames"), "\"copy\"");
     assert_eq!(text("/interfaces/0/queues/1/events/rx-ring-full"), "1204");
+    assert_eq!(text("/interfaces/0/queues/1/floor"), "1.25");
     assert_eq!(text("/interfaces/0/verdicts/steered"), "12345678");
+    assert_eq!(text("/interfaces/0/verdicts/dropped-limited"), "77000");
     assert_eq!(text("/interfaces/0/spread/0"), "\"ethtool -N eth0 rx-flow-hash udp4 s\"");
     assert_eq!(text("/workers/0/queues/1"), "\"eth0:1\"");
     assert_eq!(serde_json::from_value::<Status>(document).unwrap(), plausible());

@@ -70,6 +70,23 @@ pub(super) fn per_second(difference: u64, interval_s: f64) -> String {
     if difference > 0 && rate < 9.95 { format!("{rate:.1}/s") } else { format!("{}/s", count(whole(rate))) }
 }
 
+/// A rate, with enough digits for a client that asks once in a quarter of an hour.
+pub(super) fn per_second_of(rate: f64) -> String {
+    match rate {
+        none if none < 0.000_5 => "0/s".to_owned(),
+        little if little < 0.999_5 => format!("{little:.3}/s"),
+        some if some < 9.95 => format!("{some:.1}/s"),
+        much => format!("{}/s", count(whole(much))),
+    }
+}
+
+/// A part of the whole in per cent.
+pub(super) fn share(part: f64) -> String {
+    let percent = part * 100.0;
+    // What there is a little of isn't nothing.
+    if percent > 0.0 && percent < 0.005 { "<0.01 %".to_owned() } else { format!("{percent:.2} %") }
+}
+
 /// How long the server has run.
 pub(super) fn uptime(seconds: f64) -> String {
     let seconds = whole(seconds.floor());
@@ -95,7 +112,7 @@ pub(super) const fn float(count: u64) -> f64 {
     clippy::cast_sign_loss,
     reason = "such casts saturate, and NaN is 0"
 )]
-fn whole(value: f64) -> u64 {
+pub(super) fn whole(value: f64) -> u64 {
     value.round() as u64
 }
 
@@ -181,6 +198,7 @@ mod tests {
         assert_eq!(per_second(0, 1.0), "0/s");
         assert_eq!(per_second(1, 10.0), "0.1/s");
         assert_eq!(per_second(151_234, 1.0), "151,234/s");
+        assert_eq!([0.0, 0.015_6, 0.999_6, 9.96].map(per_second_of), ["0/s", "0.016/s", "1.0/s", "10/s"]);
     }
 
     #[test]

@@ -170,8 +170,7 @@ impl Departures {
 
     /// Looks up what is to be added in this batch.
     pub(super) fn begin_sending(&mut self) {
-        let lateness = self.sends.lateness().filter(|_| self.corrects);
-        self.correction = lateness.map_or(Span::ZERO, |lateness| lateness.correction());
+        self.correction = if self.corrects { self.sends.correction() } else { Span::ZERO };
     }
 
     /// The reply at `slot` was written just now.

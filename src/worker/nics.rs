@@ -167,6 +167,7 @@ mod tests {
             stamp: Some(Stamp { clock, nanos: 1 }),
             interface,
             nic_stamp,
+            weight: 1,
         }
     }
 

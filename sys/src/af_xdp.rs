@@ -254,6 +254,14 @@ impl Xsk {
         self.departures.drain().for_each(told);
     }
 
+    /// How many frames wait, and of how many before some are lost. In zero-copy mode the driver may keep half of them to
+    /// receive into.
+    #[inline]
+    fn backlog(&mut self) -> (u32, u32) {
+        let room = self.frames.count();
+        (self.rings.came.waiting(), if self.zero_copy { room / 2 } else { room })
+    }
+
     /// Moves what came into the batch, which may hold up to `most`.
     fn take(&mut self, batch: &mut Vec<Received>, most: usize) {
         while batch.len() < most

@@ -73,6 +73,9 @@ pub struct Arrival {
     /// When the NIC saw it begin, where the NIC was told to stamp and somebody wants to know
     /// ([`SocketOptions::nic_stamps`](crate::udp_socket::SocketOptions::nic_stamps)).
     pub nic_stamp: Option<NicStamp>,
+    /// How many packets it stands for: more than 1 if it was drawn from those that were dropped in the driver
+    /// ([`Metadata::weight`](crate::xdp_program::Metadata::weight)).
+    pub weight: u16,
 }
 
 /// A NIC's own stamp of a frame.
@@ -276,6 +279,7 @@ impl Slot {
             stamp: control.stamp,
             interface: control.interface,
             nic_stamp: control.nic_stamp(),
+            weight: 1,
         };
         let length = if whole { filled.payload } else { 0 };
         (arrival, &mut self.payload[..length])

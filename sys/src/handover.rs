@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// A message with more descriptors isn't ours.
-pub const DESCRIPTORS_MAX: usize = 64;
+pub const DESCRIPTORS_MAX: usize = 128;
 
 /// The kernel lets nobody send more descriptors (`SCM_MAX_FD`): room for all, so that none is left without an owner.
 const DESCRIPTORS_KERNEL_MAX: usize = 253;

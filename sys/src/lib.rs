@@ -34,10 +34,14 @@
 //! | [`hwtstamp`] | what an interface stamps with its own clock |
 //! | [`live_frames`] | BPF programs that send by a schedule and count replies in the driver |
 //! | [`xdp_program`] | the BPF program that steers requests to AF_XDP sockets |
+//! | [`driver_limits`] | what that program is told of limits and overload |
+//! | [`access_tries`] | what it is told of sources |
+//! | [`limit_table`] | the limiter's table, which it looks into |
 //! | [`snapshot_cell`] | none: the two-copy latch |
 //! | [`phc_cell`] | none: the same latch, for a NIC's clock |
 //! | [`alloc_count`] | none: an allocator that counts, for tests |
 
+pub mod access_tries;
 pub mod adjtimex;
 pub mod af_xdp;
 pub mod alloc_count;
@@ -47,10 +51,12 @@ pub mod clock;
 pub mod clock_watch;
 pub mod counter;
 pub mod datagram;
+pub mod driver_limits;
 pub mod ethtool;
 pub mod handover;
 pub mod hwtstamp;
 pub mod kernel_clock;
+pub mod limit_table;
 pub mod live_frames;
 pub mod mmsg;
 pub mod netlink;
@@ -64,6 +70,7 @@ pub mod privileges;
 pub mod random;
 pub mod seccomp;
 pub mod serial;
+mod shared_words;
 pub mod snapshot_cell;
 pub mod steering;
 mod transmit_stamp;

@@ -6,8 +6,11 @@
 //! [`Sink`], [`Reflector`] and [`Pass`] are for the far end of a rig. No policy: what to send, how fast and for how long
 //! is the caller's, and so is what a count means.
 //!
+//! [`attack`] has two schedules side by side, honest clients' and a flood's, whose replies are counted apart.
+//!
 //! The programs' own words (settings, state, counts) are laid out here once more; the lengths are compared on loading.
 
+pub mod attack;
 mod cookie;
 mod ends;
 mod error;
@@ -19,7 +22,7 @@ mod template;
 use std::fmt;
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use libbpf_rs::libbpf_sys::{bpf_prog_test_run_opts, bpf_test_run_opts};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
@@ -136,7 +139,6 @@ pub struct LiveSender {
     _parked: Attached,
     _parking: Parking,
     frame: Box<[u8]>,
-    /// `struct xdp_md`: data, its end, metadata, the interface and queue that the frames seem to come from, and go to.
     context: [u32; 6],
     batch: u32,
     /// Iterations of the next call.
@@ -191,28 +193,9 @@ impl LiveSender {
     /// [`io::ErrorKind::Unsupported`] when the interface took none of the requests made; [`LiveError::Live`] says
     /// when the kernel doesn't know live frames, or the interface isn't ready for them.
     pub fn run(&mut self) -> io::Result<bool> {
-        let context_length = u32::try_from(size_of_val(&self.context)).expect("24 octets");
-        let mut options = bpf_test_run_opts {
-            sz: size_of::<bpf_test_run_opts>() as libbpf_rs::libbpf_sys::size_t,
-            data_in: self.frame.as_ptr().cast(),
-            data_size_in: self.context[1],
-            ctx_in: self.context.as_ptr().cast(),
-            ctx_size_in: context_length,
-            repeat: i32::try_from(self.iterations).expect("at most 2^20"),
-            flags: LIVE_FRAMES,
-            batch_size: self.batch,
-            ..Default::default()
-        };
-        let program = self.program.as_fd().as_raw_fd();
-        // SAFETY: the options' size is their own, and their input pointers lead to memory of `self` with the lengths
-        // given, which the kernel copies; there is no output.
-        let result = unsafe { bpf_prog_test_run_opts(program, &raw mut options) };
-        match -result {
-            0 => self.iterations = next_iterations(options.duration),
-            // A signal for the caller to see to; what was sent is in the state.
-            libc::EINTR => {}
-            libc::EINVAL | libc::EOPNOTSUPP => return Err(io::Error::other(LiveError::Live)),
-            errno => return Err(io::Error::from_raw_os_error(errno)),
+        let program = self.program.as_fd();
+        if let Some(each_ns) = run_live(program, &self.frame, self.context, self.iterations, self.batch)? {
+            self.iterations = next_iterations(each_ns);
         }
         let words = self.state_words()?;
         if words[state::MADE] > 0 && words[state::TAKEN] == 0 {
@@ -245,6 +228,38 @@ impl LiveSender {
         let mut words = [0; state::WORDS];
         words.iter_mut().zip(words_of(&octets)).for_each(|(to, word)| *to = word);
         Ok(words)
+    }
+}
+
+/// Runs a program over live frames so many times, in such batches; nanoseconds a time, or none where a signal came.
+///
+/// `context` is `struct xdp_md`: data, its end, metadata, the interface and queue that the frames seem to come from, and go to.
+fn run_live(
+    program: BorrowedFd<'_>,
+    frame: &[u8],
+    context: [u32; 6],
+    iterations: u32,
+    batch: u32,
+) -> io::Result<Option<u32>> {
+    let mut options = bpf_test_run_opts {
+        sz: size_of::<bpf_test_run_opts>() as libbpf_rs::libbpf_sys::size_t,
+        data_in: frame.as_ptr().cast(),
+        data_size_in: u32::try_from(frame.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        ctx_in: context.as_ptr().cast(),
+        ctx_size_in: u32::try_from(size_of_val(&context)).expect("24 octets"),
+        repeat: i32::try_from(iterations).expect("at most 2^20"),
+        flags: LIVE_FRAMES,
+        batch_size: batch,
+        ..Default::default()
+    };
+    // SAFETY: the options' size is their own, and their input pointers lead to memory that outlives the call with the
+    // lengths given, which the kernel copies; there is no output.
+    match -unsafe { bpf_prog_test_run_opts(program.as_raw_fd(), &raw mut options) } {
+        0 => Ok(Some(options.duration)),
+        // A signal for the caller to see to; what was sent is in the state.
+        libc::EINTR => Ok(None),
+        libc::EINVAL | libc::EOPNOTSUPP => Err(io::Error::other(LiveError::Live)),
+        errno => Err(io::Error::from_raw_os_error(errno)),
     }
 }
 

@@ -16,7 +16,7 @@ use seccompiler::{
     apply_filter_all_threads,
 };
 
-use crate::{ntp_shm, phc, pps};
+use crate::{access_tries, ntp_shm, phc, pps};
 
 /// What a server needs beyond what every one does.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -25,6 +25,8 @@ pub struct Needs {
     pub io_uring: bool,
     /// The shared memory segments that it attaches again when somebody replaced them, by their units.
     pub segments: Vec<u8>,
+    /// It replaces what the XDP programs know of sources ([`access_tries`]), in maps that it has open.
+    pub access_tries: bool,
 }
 
 /// What the filters of both processors let through whatever the arguments.
@@ -201,6 +203,10 @@ fn rules(needs: &Needs) -> Built<Rules> {
         // As data to read and write: `SHM_EXEC` would make it a program.
         rules.insert(libc::SYS_shmat, vec![when([(2, Eq, 0)])?]);
         rules.insert(libc::SYS_shmdt, Vec::new());
+    }
+    if needs.access_tries {
+        let commands = access_tries::COMMANDS.into_iter().map(|command| when([(0, Eq, command.into())]));
+        rules.insert(libc::SYS_bpf, commands.collect::<Built<_>>()?);
     }
     Ok(rules)
 }

@@ -2,14 +2,16 @@
 //!
 //! `xdp/redirect.bpf.c`, put on an interface for as long as its [`XdpProgram`] lives, however the process ends. What it
 //! steers, and to whom, is told as whole sets; at first nothing is. What it counts is read without a system call
-//! ([`XdpCounts`]); the sockets' map may be handed to another process ([`SocketsMap`]). No policy: which addresses are
-//! served and what to do without the driver's help is decided elsewhere.
+//! ([`XdpCounts`]); the sockets' map may be handed to another process ([`SocketsMap`]), and so may what says whom it drops
+//! ([`DriverLimits`](crate::driver_limits::DriverLimits), [`SharedMaps`]). No policy: which addresses are served, who is
+//! dropped and what to do without the driver's help is decided elsewhere.
 
 mod counts;
 mod entries;
 mod error;
 mod object;
 mod reasons;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,9 +23,11 @@ use libbpf_rs::{MapCore as _, MapFlags, MapHandle};
 use maser_core::wire::{DATAGRAM_LENGTH_MAX, ethernet, ip6, udp};
 
 pub use crate::bpf::AttachMode;
+pub use crate::driver_limits::QUEUES_MAX;
 pub use counts::XdpCounts;
 pub use error::{NicStamps, XdpError};
 pub use reasons::{Reason, XdpReasons};
+pub use shared::SharedMaps;
 
 use crate::bpf::{Attached, io_error, is_interface};
 use entries::Entries;
@@ -35,8 +39,6 @@ pub const FRAME_LENGTH_MAX: usize = ethernet::LENGTH
     + ip6::LENGTH
     + udp::LENGTH
     + DATAGRAM_LENGTH_MAX;
-/// So many queues of an interface can have a socket.
-pub const QUEUES_MAX: u32 = 1024;
 
 /// `struct destination` and a VLAN's key.
 const DESTINATION_OCTETS: usize = 20;
@@ -96,6 +98,9 @@ pub struct Metadata {
     pub listener: u16,
     /// The port that it was sent to.
     pub service_port: u16,
+    /// How many datagrams it stands for, itself and those that were dropped in the driver: more than 1 if it was drawn from
+    /// those of a source that is denied or over its limit.
+    pub weight: u16,
 }
 
 impl Metadata {
@@ -111,13 +116,13 @@ impl Metadata {
         let [a, b, c, d, e, f, g, h, rest @ ..] = rest;
         let nic_ns = i64::from_ne_bytes([a, b, c, d, e, f, g, h]);
         let [a, b, c, d, e, f, g, h] = rest;
-        // The program gets a listener and a port of 16 bits each, and writes what it got.
-        let half = |word| u16::try_from(u32::from_ne_bytes(word)).unwrap_or(u16::MAX);
         Self {
             hook_ns,
             nic_ns: (nic_ns != 0).then_some(nic_ns),
-            listener: half([a, b, c, d]),
-            service_port: half([e, f, g, h]),
+            // The program gets a listener of 16 bits, and writes what it got.
+            listener: u16::try_from(u32::from_ne_bytes([a, b, c, d])).unwrap_or(u16::MAX),
+            service_port: u16::from_ne_bytes([e, f]),
+            weight: u16::from_ne_bytes([g, h]),
         }
     }
 }
@@ -142,6 +147,7 @@ pub struct XdpProgram {
     stations: MapHandle,
     sockets: MapHandle,
     counts: MapHandle,
+    limits: MapHandle,
 }
 
 impl XdpProgram {
@@ -152,29 +158,44 @@ impl XdpProgram {
     /// What this process, kernel or driver lacks ([`XdpError::NotNative`]: generic mode may do), or that the interface has
     /// another program, which stays.
     pub fn attach(interface: u32, mode: AttachMode) -> Result<Self, XdpError> {
+        Self::attach_as(interface, mode, None)
+    }
+
+    /// The same, with maps that it shares with other interfaces' programs.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn attach_sharing(interface: u32, mode: AttachMode, shared: &SharedMaps) -> Result<Self, XdpError> {
+        Self::attach_as(interface, mode, Some(shared))
+    }
+
+    fn attach_as(interface: u32, mode: AttachMode, shared: Option<&SharedMaps>) -> Result<Self, XdpError> {
         if !is_interface(interface) {
             return Err(XdpError::NoInterface);
         }
         match mode {
-            AttachMode::Generic => Self::with(Variant::Plain, interface, mode, NicStamps::Generic),
+            AttachMode::Generic => {
+                Self::with(Loaded::new(Variant::Plain, shared)?, interface, mode, NicStamps::Generic)
+            }
             AttachMode::Native => {
-                let variant = Variant::Nic(interface);
-                let errno = match Self::with(variant, interface, mode, NicStamps::Asked) {
+                let asking = Loaded::new(Variant::Nic(interface), shared)
+                    .and_then(|loaded| Self::with(loaded, interface, mode, NicStamps::Asked));
+                let errno = match asking {
                     Err(XdpError::Refused { errno, .. } | XdpError::NotNative { errno }) => errno,
                     done => return done,
                 };
-                Self::with(Variant::Plain, interface, mode, NicStamps::Refused { errno })
+                let loaded = Loaded::new(Variant::Plain, shared)?;
+                Self::with(loaded, interface, mode, NicStamps::Refused { errno })
             }
         }
     }
 
     fn with(
-        variant: Variant,
+        loaded: Loaded,
         interface: u32,
         mode: AttachMode,
         nic_stamps: NicStamps,
     ) -> Result<Self, XdpError> {
-        let loaded = Loaded::new(variant)?;
         let attached = Attached::new(loaded.program.as_fd(), interface, mode);
         let attached = attached.map_err(|errno| refusal(errno, interface, mode))?;
         Ok(Self {
@@ -186,6 +207,7 @@ impl XdpProgram {
             stations: loaded.stations,
             sockets: loaded.sockets,
             counts: loaded.counts,
+            limits: loaded.limits,
         })
     }
 
@@ -255,6 +277,14 @@ impl XdpProgram {
     /// No descriptor left.
     pub fn counts_map(&self) -> io::Result<OwnedFd> {
         self.counts.as_fd().try_clone_to_owned()
+    }
+
+    /// The map of what it drops by, for [`DriverLimits`](crate::driver_limits::DriverLimits).
+    ///
+    /// # Errors
+    /// No descriptor left.
+    pub fn limits_map(&self) -> io::Result<OwnedFd> {
+        self.limits.as_fd().try_clone_to_owned()
     }
 }
 

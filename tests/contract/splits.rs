@@ -28,11 +28,11 @@ const ROUNDS: usize = 5;
 /// Under this key no two of these clients share a place, as they do under 1 key of 20.
 const APART: u64 = 1;
 
-/// A frame of client 192.0.2.(100 + n).
+/// A frame of client 10.55.2.(100 + n).
 fn frame(client: u8) -> Vec<u8> {
     let wrapping = Wrapping {
         tags: Vec::new(),
-        source: vec![192, 0, 2, 100 + client],
+        source: vec![10, 55, 2, 100 + client],
         destination: SERVER_V4.octets().to_vec(),
         source_port: 40_001,
         padding: 0,

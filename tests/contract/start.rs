@@ -10,7 +10,9 @@ use maser::interface::Interface;
 use maser::start::{Handed, HandedInterface, ServeError, Server};
 use maser::status::{Status, WorkerStatus};
 use maser_sys::af_xdp::{CopyChoice, Xsk, XskSetting};
+use maser_sys::driver_limits::{DriverLimits, DriverSettings};
 use maser_sys::netlink;
+use maser_sys::xdp_program::QUEUES_MAX;
 
 use crate::peers::skip;
 use crate::support::request;
@@ -25,20 +27,27 @@ fn config(port: PortChoice, listen: SocketAddr) -> Config {
     config.server.port = port;
     config.server.interfaces = vec![INTERFACE.to_owned()];
     config.server.workers = Workers::Cores(vec![0, 1]);
+    config.limit.rate = 0;
     config
 }
 
-/// Starts a server as a keeper would that has the program on the interface.
+/// Starts a server as a keeper would that has the program on the interface. A server before it has died in overload: the
+/// program drops everything until this one is there.
 fn start(port: PortChoice, listen: SocketAddr, interface: &Interface) -> Result<Server, ServeError> {
+    let limits = DriverLimits::from_fd(interface.limits_map().unwrap()).unwrap();
+    limits.set(Some(&DriverSettings { key: [7; 2], address_sets: 1, rate: None, lists: true }));
+    (0..QUEUES_MAX).for_each(|queue| limits.floor_of(queue).set(u32::MAX));
     let handed = HandedInterface {
         facts: interface.facts().clone(),
         sockets_map: interface.sockets_map().unwrap(),
         counts_map: interface.counts_map().unwrap(),
+        limits,
     };
     Server::start(
         config(port, listen),
         Handed {
             interfaces: vec![handed],
+            shared: None,
             refused: Vec::new(),
             nics: Vec::new(),
             hands: Hands::own(),

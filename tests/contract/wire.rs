@@ -21,8 +21,8 @@ use crate::peers::skip;
 /// Whom the oracle's frames are from and to.
 pub(crate) const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub(crate) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
-pub(crate) const SERVER_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-pub(crate) const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub(crate) const SERVER_V4: Ipv4Addr = Ipv4Addr::new(10, 55, 2, 1);
+pub(crate) const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(10, 55, 2, 2);
 pub(crate) const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xFD6D, 0x61, 0, 0, 0, 0, 0, 1);
 pub(crate) const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xFD6D, 0x61, 0, 0, 0, 0, 0, 2);
 /// The listener that smears.

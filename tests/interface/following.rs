@@ -64,13 +64,19 @@ fn an_address_is_answered_once_it_is_known_to_be_no_duplicate() {
         assert_eq!(prober.reason(&[], "2001:db8::5"), Reason::NotServed);
         ip("address add 2001:db8::6/64 dev near");
         let mut changes = Vec::new();
-        for _ in 0..4 {
+        // The kernel takes two seconds or so to be sure, and on a busy machine longer.
+        let is_added = |change: &Change| {
+            matches!(change, Change::AddressesChanged { added, .. }
+                if added.iter().any(|address| address.to_string() == "[2001:db8::6]:123"))
+        };
+        let is_told = |changes: &[Change]| changes.iter().any(is_added);
+        for _ in 0..20 {
             changes.extend(rig.follow(&mut interface));
+            if is_told(&changes) {
+                break;
+            }
         }
-        assert!(
-            changes.iter().any(|change| change.to_string() == "answers [2001:db8::6]:123 now"),
-            "{changes:?}"
-        );
+        assert!(is_told(&changes), "{changes:?}");
         assert!(prober.is_served(&[], "2001:db8::6"));
     });
 }
@@ -87,12 +93,13 @@ fn more_news_than_the_monitor_holds_are_news() {
             std::fs::write(&file, (0..600).map(line).collect::<String>()).unwrap();
             // Far more messages than there is room for, and nobody reads meanwhile.
             ip(&format!("-batch {}", file.display()));
-            let changes = rig.follow(&mut interface);
-            let [Change::AddressesChanged { added, removed }] = changes.as_slice() else {
-                panic!("{changes:?}")
-            };
-            let expected = if verb == "add" { (600, 0) } else { (0, 600) };
-            assert_eq!((added.len(), removed.len()), expected);
+            // All at once, or in parts if it takes the kernel long.
+            let mut counts = (0, 0);
+            for change in rig.follow(&mut interface) {
+                let Change::AddressesChanged { added, removed } = change else { panic!("{change:?}") };
+                counts = (counts.0 + added.len(), counts.1 + removed.len());
+            }
+            assert_eq!(counts, if verb == "add" { (600, 0) } else { (0, 600) });
         }
         std::fs::remove_file(&file).unwrap();
         assert_eq!(interface.follow(&dump().unwrap()).unwrap(), []);

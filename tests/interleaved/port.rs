@@ -113,6 +113,7 @@ impl Port for End {
             stamp: realtime(*stamp_ns),
             interface: 0,
             nic_stamp: None,
+            weight: 1,
         };
         (arrival, bytes)
     }

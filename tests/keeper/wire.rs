@@ -19,12 +19,12 @@ use crate::maser::{Setting, now, text};
 use crate::peers::host::{ip, on_host, remove_leftovers, run};
 use crate::support::{ReplyView, request};
 
-/// Of a documentation network (RFC 5737).
-pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// Of a private network (RFC 1918).
+pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 55, 2, 1);
 /// One more, which comes and goes.
-pub(crate) const ANOTHER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
+pub(crate) const ANOTHER: Ipv4Addr = Ipv4Addr::new(10, 55, 2, 9);
 pub(crate) const INTERFACE: &str = "eth0";
-const CLIENT: &str = "192.0.2.2";
+const CLIENT: &str = "10.55.2.2";
 /// Whose addresses simulated clients have.
 pub(crate) const CLIENTS: &str = "10.0.0.0/8";
 

@@ -36,7 +36,7 @@ fn the_meter_the_server_and_the_kernel_count_the_same() {
     let maser = env!("CARGO_BIN_EXE_maser");
     let listen = rig.listen();
     let server = rig
-        .serve(&[maser, "serve", "--listen", &listen, "--status-socket", text(&socket)])
+        .serve(&[maser, "serve", "--listen", &listen, "--limit", "off", "--status-socket", text(&socket)])
         .expect("maser serves");
     let (program, before) = (maser_load(), received_by_kernel(server.id()));
     let (mut sent, mut received, mut silent) = (0, 0, 0);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::maser::{Finished, Scratch, finish};
 
 /// A run may take so long, whatever it does.
-const RUN_LIMIT: Duration = Duration::from_secs(60);
+const RUN_LIMIT: Duration = Duration::from_secs(120);
 
 /// A program of this workspace: cargo builds a test's own package only.
 fn program(name: &str) -> PathBuf {

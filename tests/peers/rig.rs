@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub(crate) use super::host::{Output, can_set_clock, deadline_after, end};
 use super::host::{Server, ip, on_host, remove_leftovers, run};
 
-/// A documentation network (RFC 5737) and a unique local one (RFC 4193), short enough for the clients' tables.
-const SERVER_V4: &str = "192.0.2.1";
+/// A private network (RFC 1918) and a unique local one (RFC 4193), short enough for the clients' tables.
+const SERVER_V4: &str = "10.55.2.1";
 const SERVER_V6: &str = "fd6d:61::1";
 
 /// The server's end of the veth pair, and the clients'.
@@ -69,7 +69,7 @@ impl Rig {
             "-n {server} link add {INTERFACE} address {SERVER_HARDWARE} type veth peer name {INTERFACE} netns {client}"
         ))?;
         for (host, end) in [(server, 1), (client, 2)] {
-            ip(&format!("-n {host} address add 192.0.2.{end}/24 dev {INTERFACE}"))?;
+            ip(&format!("-n {host} address add 10.55.2.{end}/24 dev {INTERFACE}"))?;
             // Without nodad the address could not be used for the first two seconds.
             ip(&format!("-n {host} address add fd6d:61::{end}/64 dev {INTERFACE} nodad"))?;
             ip(&format!("-n {host} link set lo up"))?;

@@ -92,6 +92,8 @@ fn document(command: Command, scratch: &Scratch) -> Value {
 pub(crate) struct Counted {
     /// Left to the kernel, since one checksum in 65,536 looks like one that a NIC is to finish.
     pub(crate) passed: u64,
+    /// Dropped by the program: garbage that nobody would answer.
+    pub(crate) dropped: u64,
     /// Given to AF_XDP sockets.
     pub(crate) steered: u64,
     /// Answered or dropped, each with its reason, by the kernel's part of AF_XDP or by the worker.
@@ -102,6 +104,7 @@ impl Counted {
     pub(crate) const fn since(&self, before: &Self) -> Self {
         Self {
             passed: self.passed - before.passed,
+            dropped: self.dropped - before.dropped,
             steered: self.steered - before.steered,
             settled: self.settled - before.settled,
         }
@@ -135,6 +138,7 @@ pub(crate) fn counted(status: &Value) -> Counted {
     let verdicts = &interface["verdicts"];
     Counted {
         passed: some(verdicts, &["partial-checksum"]),
+        dropped: some(verdicts, &["dropped-short", "dropped-version", "dropped-mode"]),
         steered: some(verdicts, &["steered"]),
         settled: by_kernel + by_workers,
     }

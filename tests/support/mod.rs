@@ -114,10 +114,16 @@ pub(crate) struct WorkerEnd {
 
 #[derive(Debug)]
 struct Coming {
+    source: SocketAddr,
     bytes: Vec<u8>,
     stamp: Option<Stamp>,
     nic_stamp: Option<NicStamp>,
     socket: u16,
+}
+
+/// Whose the requests are that nobody else is named for.
+fn client() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 7], 40_000))
 }
 
 impl MemoryPort {
@@ -131,12 +137,17 @@ impl MemoryPort {
     /// The same by a socket of the port.
     pub(crate) fn arrive_by(&self, socket: u16, request: &[u8], realtime_ns: i64) {
         let stamp = Some(Stamp { clock: StampClock::Realtime, nanos: realtime_ns });
-        self.push(Coming { bytes: request.to_vec(), stamp, nic_stamp: None, socket });
+        self.push(Coming { source: client(), bytes: request.to_vec(), stamp, nic_stamp: None, socket });
+    }
+    /// The same from another client.
+    pub(crate) fn arrive_from(&self, source: SocketAddr, request: &[u8], realtime_ns: i64) {
+        let stamp = Some(Stamp { clock: StampClock::Realtime, nanos: realtime_ns });
+        self.push(Coming { source, bytes: request.to_vec(), stamp, nic_stamp: None, socket: 0 });
     }
     /// The same, which a NIC stamped, too.
     pub(crate) fn arrive_stamped(&self, request: &[u8], realtime_ns: i64, nic_stamp: Option<NicStamp>) {
         let stamp = Some(Stamp { clock: StampClock::Realtime, nanos: realtime_ns });
-        self.push(Coming { bytes: request.to_vec(), stamp, nic_stamp, socket: 0 });
+        self.push(Coming { source: client(), bytes: request.to_vec(), stamp, nic_stamp, socket: 0 });
     }
     fn push(&self, coming: Coming) {
         self.0.borrow_mut().coming.push_back(coming);
@@ -157,11 +168,11 @@ impl Port for WorkerEnd {
         0
     }
     fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]) {
-        let Coming { bytes, stamp, nic_stamp, socket } = &mut self.batch[index];
+        let Coming { source, bytes, stamp, nic_stamp, socket } = &mut self.batch[index];
         let arrival = Arrival {
             socket: *socket,
             carried: Carried::Datagram(Peer {
-                source: SocketAddr::from(([192, 0, 2, 7], 40_000)),
+                source: *source,
                 destination: SocketAddr::from(([192, 0, 2, 1], 123)),
                 unicast: true,
             }),
@@ -169,6 +180,7 @@ impl Port for WorkerEnd {
             stamp: *stamp,
             interface: INTERFACE,
             nic_stamp: *nic_stamp,
+            weight: 1,
         };
         (arrival, bytes)
     }

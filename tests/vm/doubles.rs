@@ -241,8 +241,8 @@ fn a_clock_is_steered_by_the_pulses_on_its_pin() {
 struct Wire(Double);
 
 const FAR_HOST: &str = "maser-vm-far";
-const NEAR: &str = "192.0.2.17";
-const FAR: &str = "192.0.2.18";
+const NEAR: &str = "10.55.2.17";
+const FAR: &str = "10.55.2.18";
 
 impl Wire {
     fn new() -> Self {

@@ -150,7 +150,7 @@ pub(crate) fn serve(port: &str, number: u16, lines: &str) -> Server {
          [[source]]\ntype = \"machine\"\nstratum = 3\n[local]\nstratum = 10\n"
     );
     fs::write(&file, text).unwrap();
-    setting.with(&["--config", file.to_str().unwrap()]).start()
+    setting.with(&["--config", file.to_str().unwrap(), "--limit", "off"]).start()
 }
 
 pub(crate) fn stamping(interface: &str) -> Stamping {

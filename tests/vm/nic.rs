@@ -230,8 +230,8 @@ fn two_nics_have_a_clock_each() {
     let wire = Wire::between("mnic0", "mnic1");
     for command in [
         format!("link set mnic3 netns {CLIENT_HOST}"),
-        "address add 198.51.100.1/24 dev mnic2".to_owned(),
-        format!("-n {CLIENT_HOST} address add 198.51.100.2/24 dev mnic3"),
+        "address add 10.55.3.1/24 dev mnic2".to_owned(),
+        format!("-n {CLIENT_HOST} address add 10.55.3.2/24 dev mnic3"),
         "link set mnic2 up".to_owned(),
         format!("-n {CLIENT_HOST} link set mnic3 up"),
     ] {
@@ -240,7 +240,7 @@ fn two_nics_have_a_clock_each() {
     // Every one that has a clock; the igb is one, too.
     let mut server = serve("socket", 1123, "nic_stamps = [\"*\"]");
     let requests = Frames::open();
-    let ways = [(CLIENT, SERVER), (Ipv4Addr::new(198, 51, 100, 2), Ipv4Addr::new(198, 51, 100, 1))];
+    let ways = [(CLIENT, SERVER), (Ipv4Addr::new(10, 55, 3, 2), Ipv4Addr::new(10, 55, 3, 1))];
     for (number, ((from, to), name)) in ways.into_iter().zip(["mnic0", "mnic2"]).enumerate() {
         await_clock(&server, name);
         let socket = client(from);

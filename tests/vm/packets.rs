@@ -13,8 +13,8 @@ use crate::maser::{Client, READY_LIMIT, Server, Setting, within};
 use crate::peers::host::ip;
 use crate::{is_new, is_vm_or_skip, measured, stop};
 
-pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 55, 2, 1);
+pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 55, 2, 2);
 /// The client's end is in a namespace of its own, or the kernel would never use the wire.
 pub(crate) const CLIENT_HOST: &str = "maser-vm-client";
 const REQUESTS: u64 = 300;

@@ -5,7 +5,8 @@
 //! calls before, on the low side, so that a timestamp is rather a little early, as without this all are, than late.
 //!
 //! What remains from then on until a reply is handed to the driver or the wire is learnt where a port tells departures
-//! afterwards: the median of what it has been lately, so that a timestamp is as often late as early.
+//! afterwards: the median of what it has been lately, so that a timestamp is as often late as early. A
+//! machine that was busy and is so no more is noticed sooner than the other way round: late is worse than early.
 
 use super::median::Median;
 use crate::time::Span;
@@ -30,6 +31,10 @@ pub struct Lateness {
 
 /// A median beyond this isn't added whole: that a reply waits for so long is no matter of sending it.
 const CORRECTION_MAX: Span = Span::from_nanos(1_000_000);
+
+/// How much later than the least of the newest few samples a reply is foreseen to leave at most: those of a server under load
+/// spread by so much.
+const SPREAD: Span = Span::from_nanos(4_000);
 
 const FRACTION_BITS: u32 = 8;
 /// A shorter send is believed by a quarter at once; a longer one by a 64th, since preemptions and interrupts make single
@@ -76,16 +81,20 @@ impl Departure {
     /// How much later than foreseen replies leave; none before enough of them are known.
     #[must_use]
     pub fn lateness(&self) -> Option<Lateness> {
-        let (median_ns, spread_ns) = self.late.median_and_spread()?;
-        Some(Lateness { median_ns, spread_ns })
+        let [low_ns, median_ns, high_ns] = self.late.quartiles()?;
+        Some(Lateness { median_ns, spread_ns: high_ns.abs_diff(low_ns) / 2 })
     }
-}
 
-impl Lateness {
-    /// What is to be added to the moment when a reply is foreseen to leave.
+    /// What is to be added to the moment when a reply is foreseen to leave: the median, or a little more than the least of
+    /// the newest few samples where that is less.
     #[must_use]
-    pub fn correction(self) -> Span {
-        Span::from_nanos(self.median_ns.into()).clamp(-CORRECTION_MAX, CORRECTION_MAX)
+    pub fn correction(&self) -> Span {
+        let (Some([_, median_ns, _]), Some(least_ns)) = (self.late.quartiles(), self.late.least_of_newest())
+        else {
+            return Span::ZERO;
+        };
+        let least = Span::from_nanos(least_ns.into()) + SPREAD;
+        Span::from_nanos(median_ns.into()).min(least).clamp(-CORRECTION_MAX, CORRECTION_MAX)
     }
 }
 
@@ -132,12 +141,29 @@ mod tests {
         }
         let lateness = departure.lateness().unwrap();
         assert!((4_000..5_000).contains(&lateness.median_ns), "{lateness:?}");
-        assert_eq!(lateness.correction(), Span::from_nanos(lateness.median_ns.into()));
+        assert_eq!(departure.correction(), Span::from_nanos(lateness.median_ns.into()));
         for _ in 0..100 {
             departure.learn_late(Span::MAX);
         }
-        assert_eq!(departure.lateness().unwrap().correction(), CORRECTION_MAX);
+        assert_eq!(departure.correction(), CORRECTION_MAX);
         assert_eq!(departure.ticks_after(3), 0, "the other figure is its own");
+    }
+
+    #[test]
+    fn a_busy_machine_is_forgotten_sooner_than_learnt() {
+        let mut departure = Departure::new();
+        let mut after = |count: usize, late_ns: i64| {
+            for _ in 0..count {
+                departure.learn_late(Span::from_nanos(late_ns));
+            }
+            departure.correction().as_nanos()
+        };
+        assert_eq!(after(8, 4_000), 0);
+        assert_eq!(after(70, 4_000), 4_000);
+        assert_eq!([after(20, 25_000), after(20, 25_000)], [4_000, 25_000]);
+        assert_eq!([after(1, 5_000), after(1, 5_000), after(60, 5_000)], [9_000, 9_000, 5_000]);
+        // One that is quick says nothing of the next ones for long.
+        assert_eq!([after(1, 500), after(2, 5_000), after(1, 5_000)], [4_500, 4_500, 5_000]);
     }
 
     proptest! {

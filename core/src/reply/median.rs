@@ -6,6 +6,9 @@ const WINDOW: usize = 63;
 /// Fewer tell nothing.
 const SAMPLES_MIN: usize = 9;
 
+/// The newest few of them.
+const NEWEST: usize = 3;
+
 /// The last samples, in nanoseconds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Median {
@@ -51,15 +54,20 @@ impl Median {
         }
     }
 
-    /// The median and half of the distance between the quartiles; none before there are enough samples.
-    pub(super) fn median_and_spread(&self) -> Option<(i32, u32)> {
+    /// The quartiles, of which the second is the median; none before there are enough samples.
+    pub(super) fn quartiles(&self) -> Option<[i32; 3]> {
         let known = self.known();
         if known.len() < SAMPLES_MIN {
             return None;
         }
         let of_four = |quarters: usize| known.get(known.len() * quarters / 4).copied();
-        let (low, median, high) = (of_four(1)?, of_four(2)?, of_four(3)?);
-        Some((median, high.abs_diff(low) / 2))
+        Some([of_four(1)?, of_four(2)?, of_four(3)?])
+    }
+
+    /// The least of the newest few samples alone; none before there are enough in all.
+    pub(super) fn least_of_newest(&self) -> Option<i32> {
+        self.quartiles()?;
+        (1..=NEWEST).filter_map(|back| self.recent.get((self.next + WINDOW - back) % WINDOW).copied()).min()
     }
 
     fn known(&self) -> &[i32] {
@@ -79,11 +87,11 @@ mod tests {
         for sample in 0..8 {
             median.push(sample);
         }
-        assert_eq!(median.median_and_spread(), None);
+        assert_eq!(median.quartiles(), None);
         for number in 0..1_000 {
             median.push(if number % 5 < 2 { 1_000_000_000 } else { 3_000 + number % 5 });
         }
-        let (middle, _) = median.median_and_spread().unwrap();
+        let [_, middle, _] = median.quartiles().unwrap();
         assert!((3_000..3_010).contains(&middle), "{middle}");
     }
 
@@ -95,10 +103,11 @@ mod tests {
                 median.push(*sample);
                 let mut last: Vec<i32> = samples[..=index].iter().rev().take(WINDOW).copied().collect();
                 last.sort_unstable();
-                let half = last.len() / 2;
-                let spread = last[last.len() * 3 / 4].abs_diff(last[last.len() / 4]) / 2;
-                let expected = (last.len() >= SAMPLES_MIN).then_some((last[half], spread));
-                prop_assert_eq!(median.median_and_spread(), expected);
+                let quartiles = [last.len() / 4, last.len() / 2, last.len() * 3 / 4].map(|place| last[place]);
+                let expected = (last.len() >= SAMPLES_MIN).then_some(quartiles);
+                prop_assert_eq!(median.quartiles(), expected);
+                let least = samples[..=index].iter().rev().take(NEWEST).copied().min();
+                prop_assert_eq!(median.least_of_newest(), expected.and(least));
             }
         }
     }

@@ -64,6 +64,12 @@ drop_reasons! {
     WrongPort "wrong-port" "The packet was sent to another port than the service's.",
     MissingUdpChecksum "missing-udp-checksum" "The UDP checksum is 0 over IPv6, where it is required.",
     BadUdpChecksum "bad-udp-checksum" "The UDP checksum is wrong.",
+    RateLimited "rate-limited" "The address, or its IPv6 /64, asks more often than it may; a few of these are told so by a kiss and count under it.",
+    PrefixLimited "prefix-limited" "Addresses of the prefix that aren't known as regulars ask more often than they may together.",
+    StrangersLimited "strangers-limited" "The table has no place for the address, and those without one ask more often than they may together.",
+    LimitContended "limit-contended" "Other workers changed the address's entry each time that this one tried to.",
+    Denied "denied" "The access list denies the address.",
+    BogonSource "bogon-source" "The address can be nobody's: reserved, for documentation or for loopback.",
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@
 pub mod frame;
 
 use frame::Parts;
-use maser_core::reply::{Reply, Verdict, decide, rewrite, stamp};
+use maser_core::reply::{Kiss, Reply, Verdict, decide, may_be_kissed, rewrite, stamp};
 use maser_core::snapshot::ClockHeader;
 use maser_core::time::{LeapIndicator, NtpShort, NtpTimestamp};
-use maser_core::wire::{DropReason, Peer, parse_datagram, parse_frame};
+use maser_core::wire::{DropReason, Peer, Request, parse_datagram, parse_frame};
 
 /// How a packet reaches the server.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +50,23 @@ pub struct Exchange {
 
 /// Takes a packet the whole way from octets to the answer's octets.
 pub fn exchange(form: Form, request: &[u8], transmit: NtpTimestamp) -> Result<Exchange, DropReason> {
+    answered(form, request, transmit, |_, reply| Some(reply))
+}
+
+/// The same for one that is over its limit: it is kissed, or gets silence.
+pub fn kissed(form: Form, request: &[u8], transmit: NtpTimestamp) -> Result<Exchange, DropReason> {
+    // Whatever its poll interval is, it is long enough.
+    answered(form, request, transmit, |request, reply| {
+        may_be_kissed(request).then(|| reply.kiss(Kiss::Rate, i8::MIN))
+    })
+}
+
+fn answered(
+    form: Form,
+    request: &[u8],
+    transmit: NtpTimestamp,
+    says: impl FnOnce(&Request, Reply) -> Option<Reply>,
+) -> Result<Exchange, DropReason> {
     let parsed = match form {
         Form::Frame => parse_frame(request, SERVICE_PORT)?,
         Form::Datagram(peer) => parse_datagram(request, &peer)?,
@@ -58,6 +75,7 @@ pub fn exchange(form: Form, request: &[u8], transmit: NtpTimestamp) -> Result<Ex
         Verdict::Answer(reply) | Verdict::AnswerUnsynchronised(reply) => reply,
         Verdict::Drop(reason) => return Err(reason),
     };
+    let said = says(&parsed, said).ok_or(DropReason::RateLimited)?;
     let mut reply = request.to_vec();
     let prepared = rewrite(&mut reply, &parsed, &said);
     stamp(&mut reply, &prepared, transmit);
@@ -112,6 +130,25 @@ pub fn failures(exchange: &Exchange) -> Vec<&'static str> {
             .collect(),
         _ => vec!["request and reply can be dissected"],
     }
+}
+
+/// As [`failures`], of a kiss, which is all that any reply is and says so in its first octet, its stratum and its code.
+pub fn failures_of_kiss(exchange: &Exchange) -> Vec<&'static str> {
+    let mut failures = failures(exchange);
+    let dissect = |octets| match exchange.form {
+        Form::Frame => frame::dissect(octets),
+        Form::Datagram(_) => Some(Parts::of_message(octets)),
+    };
+    let (Some(request), Some(reply)) = (dissect(&exchange.request), dissect(&exchange.reply)) else {
+        return failures;
+    };
+    if reply.message[0] / 64 != 3 || reply.message[1] != 0 || reply.message[12..16] != *b"RATE" {
+        failures.push("a kiss says that it is one");
+    }
+    if !matches!(request.message[0] % 64, 0x13 | 0x1B | 0x23) {
+        failures.push("only clients are kissed");
+    }
+    failures
 }
 
 fn only_requests_are_answered(exchange: &Exchange, request: &Parts, _: &Parts) -> bool {

@@ -14,4 +14,4 @@ pub mod table;
 mod sample;
 mod scale;
 mod series;
-mod units;
+pub(crate) mod units;

@@ -12,23 +12,23 @@ const TIMES_NS: [(f64, &str); 4] = [(1e9, " s"), (1e6, " ms"), (1e3, " µs"), (1
 const NEXT_UNIT: f64 = 0.9995;
 
 /// `1.25 M`: a count, or a rate a second.
-pub(super) fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     with_unit(value, &COUNTS)
 }
 
 /// `53.2 µs`.
-pub(super) fn time(nanos: f64) -> String {
+pub(crate) fn time(nanos: f64) -> String {
     with_unit(nanos, &TIMES_NS)
 }
 
 /// `+53.2 µs`: nothing has no sign.
-pub(super) fn signed_time(nanos: f64) -> String {
+pub(crate) fn signed_time(nanos: f64) -> String {
     let text = time(nanos);
     if nanos > 0.0 && text != "0 ns" { format!("+{text}") } else { text }
 }
 
 /// `1,234,567`.
-pub(super) fn exact(count: u64) -> String {
+pub(crate) fn exact(count: u64) -> String {
     let digits = count.to_string();
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -41,12 +41,12 @@ pub(super) fn exact(count: u64) -> String {
 }
 
 /// `one reply`, `1,234 replies`.
-pub(super) fn plural(count: u64, one: &str, many: &str) -> String {
+pub(crate) fn plural(count: u64, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{} {many}", exact(count)) }
 }
 
 /// `12.3 %` of a whole; `0` and `100 %` are exactly that.
-pub(super) fn percent(part: u64, whole: u64) -> String {
+pub(crate) fn percent(part: u64, whole: u64) -> String {
     if part == 0 || whole == 0 {
         return "0".to_owned();
     }

@@ -75,6 +75,12 @@ impl Frames {
         Ok(Self { memory: Mapping::anonymous(octets(count))?, count })
     }
 
+    /// How many there are.
+    #[inline]
+    pub(super) const fn count(&self) -> u32 {
+        self.count
+    }
+
     /// Octets of all.
     pub(super) const fn length(&self) -> u64 {
         octets(self.count) as u64

@@ -12,6 +12,7 @@ use crate::datagram::{
     Arrival, BATCH_MAX, Carried, Departed, NicStamp, Outgoing, SEND_CHUNK, SOCKETS_MAX, Sent, Wait,
     ends_receiving, last_errno,
 };
+use crate::driver_limits::Floor;
 use crate::xdp_program::Metadata;
 
 /// Queues whose packets are taken and answered without the kernel's network stack.
@@ -23,6 +24,7 @@ pub struct XskPort {
     batch: Vec<Received>,
     batch_max: usize,
     receive_failures: u64,
+    floors: Box<[Floor]>,
 }
 
 impl XskPort {
@@ -43,7 +45,33 @@ impl XskPort {
             batch: Vec::with_capacity(batch),
             batch_max: batch,
             receive_failures: 0,
+            floors: Box::default(),
         })
+    }
+
+    /// The same, whose queues' programs drop below [`set_floor`](Self::set_floor)'s floor.
+    #[must_use]
+    pub fn dropping(mut self, floors: Vec<Floor>) -> Self {
+        self.floors = floors.into();
+        self
+    }
+
+    /// How many frames wait behind the batch in the fullest queue, and of how many before some are lost.
+    #[inline]
+    pub fn backlog(&mut self) -> (u32, u32) {
+        let backlogs = self.xsks.iter_mut().map(Xsk::backlog);
+        let fuller = |one: (u32, u32), other: (u32, u32)| {
+            let [one_of_other, other_of_one] = [(one.0, other.1), (other.0, one.1)]
+                .map(|(waiting, room)| u64::from(waiting) * u64::from(room));
+            if one_of_other >= other_of_one { one } else { other }
+        };
+        backlogs.reduce(fuller).unwrap_or((0, 1))
+    }
+
+    /// What comes by these queues is dropped in the driver below this floor ([`Floor::set`]).
+    #[inline]
+    pub fn set_floor(&self, floor: u32) {
+        self.floors.iter().for_each(|own| own.set(floor));
     }
 
     /// Takes a new batch in the place of the last, from one queue, each in its turn; how many frames it holds. Frames of
@@ -128,7 +156,7 @@ impl XskPort {
         let received = self.batch[index];
         let (interface, frame_octets) = (self.xsks[self.current].interface(), received.length);
         let (metadata, frame) = self.xsks[self.current].frame(received);
-        let Metadata { hook_ns, nic_ns, listener, service_port } = Metadata::of(metadata);
+        let Metadata { hook_ns, nic_ns, listener, service_port, weight } = Metadata::of(metadata);
         let arrival = Arrival {
             socket: listener,
             carried: Carried::Frame { service_port },
@@ -136,6 +164,7 @@ impl XskPort {
             stamp: Some(Stamp { clock: StampClock::Monotonic, nanos: hook_ns }),
             interface,
             nic_stamp: nic_ns.map(|nanos| NicStamp { nanos, interface, frame_octets }),
+            weight,
         };
         (arrival, frame)
     }

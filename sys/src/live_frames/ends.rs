@@ -6,7 +6,7 @@ use libbpf_rs::MapHandle;
 
 use crate::bpf::Attached;
 
-use super::object::Programs;
+use super::object::{FIRST, Programs};
 use super::replies::sum_over_cores;
 use super::{AttachMode, LiveError};
 
@@ -34,7 +34,7 @@ impl End {
     }
 
     fn counts(&self) -> io::Result<EndCounts> {
-        let words = sum_over_cores(&self.arrivals, 2)?;
+        let words = sum_over_cores(&self.arrivals, FIRST, 2)?;
         Ok(EndCounts { frames: words[0], octets: words[1] })
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use super::VARIANTS_MAX;
+use super::attack::PAYLOAD_MAX;
 
 /// Why a program can't be loaded, attached or run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,7 +13,7 @@ pub enum LiveError {
     Frame,
     /// No clients.
     Clients,
-    /// More variants than there is room for.
+    /// More variants than there is room for, none, or too long a one.
     Variants,
     /// The process may not load BPF programs, or not attach them to interfaces.
     Forbidden,
@@ -53,7 +54,10 @@ impl fmt::Display for LiveError {
                 "live frames: the template must be Ethernet, IPv4 without options or IPv6, UDP and 48 octets"
             ),
             Self::Clients => write!(f, "live frames: at least 1 client"),
-            Self::Variants => write!(f, "live frames: at most {VARIANTS_MAX} variants"),
+            Self::Variants => write!(
+                f,
+                "live frames: at most {VARIANTS_MAX} variants, and of an attack 1 and no payload above {PAYLOAD_MAX} octets"
+            ),
             Self::Forbidden => write!(
                 f,
                 "live frames: loading and attaching BPF programs takes CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; start \

@@ -11,7 +11,14 @@ use super::LiveError;
 /// The key of an array's first element.
 pub(super) const FIRST: &[u8] = &[0; 4];
 
-static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../xdp/load.o"));
+/// A compiled file.
+#[derive(Clone, Copy)]
+pub(super) struct File(&'static Aligned<[u8]>);
+
+/// `xdp/load.bpf.c`.
+pub(super) const LOAD: File = File(&Aligned(*include_bytes!("../../../xdp/load.o")));
+/// `xdp/attack.bpf.c`.
+pub(super) const ATTACK: File = File(&Aligned(*include_bytes!("../../../xdp/attack.o")));
 
 /// Some of the object's programs and maps, loaded.
 pub(super) struct Programs(Object);
@@ -19,11 +26,21 @@ pub(super) struct Programs(Object);
 impl Programs {
     /// Loads the programs named, and of the maps only those named, with the words that they begin with.
     pub(super) fn load(programs: &[&str], maps: &[(&str, Option<&[u64]>)]) -> Result<Self, LiveError> {
+        Self::load_sized(LOAD, programs, maps, &[])
+    }
+
+    /// The same of either file; the maps of `sizes` have so many elements.
+    pub(super) fn load_sized(
+        file: File,
+        programs: &[&str],
+        maps: &[(&str, Option<&[u64]>)],
+        sizes: &[(&str, u32)],
+    ) -> Result<Self, LiveError> {
         let errno = |what| move |error| LiveError::of_errno(what, errno_of(&error));
         let mut object = ObjectBuilder::default();
         // What libbpf would print is in the errors; the verifier's words are had from `bpftool prog load`.
         libbpf_rs::set_print(None);
-        let mut object = object.open_memory(&OBJECT.0).map_err(errno("opening the programs"))?;
+        let mut object = object.open_memory(&file.0.0).map_err(errno("opening the programs"))?;
         for mut program in object.progs_mut() {
             let wanted = programs.iter().any(|name| program.name() == *name);
             program.set_autoload(wanted);
@@ -33,6 +50,9 @@ impl Programs {
             map.set_autocreate(wanted.is_some()).map_err(errno("leaving out a map"))?;
             if let Some((_, Some(words))) = wanted {
                 map.set_initial_value(&bytes_of(words)).map_err(errno("setting a map"))?;
+            }
+            if let Some((_, size)) = sizes.iter().find(|(name, _)| map.name() == *name) {
+                map.set_max_entries(*size).map_err(errno("sizing a map"))?;
             }
         }
         object.load().map(Self).map_err(errno("loading the programs"))

@@ -14,8 +14,8 @@ use super::{AttachMode, Interval, LiveError};
 /// Sub-buckets of an octave, as a power of 2.
 const SUB_BITS: u32 = 5;
 const LATENCY_BITS: u32 = 34;
-const LATENCY_BUCKETS: usize = ((LATENCY_BITS - SUB_BITS + 1) << SUB_BITS) as usize;
-const KINDS: usize = 16;
+pub(super) const LATENCY_BUCKETS: usize = ((LATENCY_BITS - SUB_BITS + 1) << SUB_BITS) as usize;
+pub(super) const KINDS: usize = 16;
 /// Where the histogram begins in `struct reply_counts`, behind the counts and two words more.
 const LATENCY: usize = KINDS + 2;
 const WORDS: usize = LATENCY + LATENCY_BUCKETS;
@@ -76,6 +76,29 @@ pub struct ReplyCounts {
     pub sampled: u64,
 }
 
+impl ReplyCounts {
+    /// From a program's counts, in the order of `enum kind`.
+    pub(super) fn of_words(words: &[u64]) -> Self {
+        Self {
+            longer: words[0],
+            shorter: words[1],
+            origin: words[2],
+            duplicate: words[3],
+            mode: words[4],
+            version: words[5],
+            kiss_rate: words[6],
+            kiss_deny: words[7],
+            kiss_rstr: words[8],
+            kiss_other: words[9],
+            unsynchronised: words[10],
+            stratum: words[11],
+            order: words[12],
+            valid: words[13],
+            sampled: 0,
+        }
+    }
+}
+
 /// Counts replies on an interface for as long as it lives, however the process ends.
 pub struct ReplyCounter {
     attached: Attached,
@@ -109,24 +132,8 @@ impl ReplyCounter {
     /// # Errors
     /// None that isn't the kernel's fault.
     pub fn counts(&self) -> io::Result<ReplyCounts> {
-        let words = sum_over_cores(&self.counts, WORDS)?;
-        Ok(ReplyCounts {
-            longer: words[0],
-            shorter: words[1],
-            origin: words[2],
-            duplicate: words[3],
-            mode: words[4],
-            version: words[5],
-            kiss_rate: words[6],
-            kiss_deny: words[7],
-            kiss_rstr: words[8],
-            kiss_other: words[9],
-            unsynchronised: words[10],
-            stratum: words[11],
-            order: words[12],
-            valid: words[13],
-            sampled: words[KINDS],
-        })
+        let words = sum_over_cores(&self.counts, FIRST, WORDS)?;
+        Ok(ReplyCounts { sampled: words[KINDS], ..ReplyCounts::of_words(&words) })
     }
 
     /// How long after their due time valid and unsynchronised replies came: `each` gets the middle of a bucket in
@@ -135,10 +142,7 @@ impl ReplyCounter {
     /// # Errors
     /// None that isn't the kernel's fault.
     pub fn latency(&self, mut each: impl FnMut(u64, u64)) -> io::Result<()> {
-        let words = sum_over_cores(&self.counts, WORDS)?;
-        for (bucket, count) in words[LATENCY..].iter().enumerate().filter(|(_, count)| **count > 0) {
-            each(middle_of(bucket), *count);
-        }
+        each_latency(&sum_over_cores(&self.counts, FIRST, WORDS)?[LATENCY..], &mut each);
         Ok(())
     }
 
@@ -152,10 +156,17 @@ impl ReplyCounter {
     }
 }
 
-/// A map's first value, its words added up over the cores.
-pub(super) fn sum_over_cores(map: &MapHandle, words: usize) -> io::Result<Vec<u64>> {
+/// A histogram's buckets that hold anything, from short to long: their middle in nanoseconds, and how many.
+pub(super) fn each_latency(buckets: &[u64], each: &mut impl FnMut(u64, u64)) {
+    for (bucket, count) in buckets.iter().enumerate().filter(|(_, count)| **count > 0) {
+        each(middle_of(bucket), *count);
+    }
+}
+
+/// A map's value, its words added up over the cores.
+pub(super) fn sum_over_cores(map: &MapHandle, key: &[u8], words: usize) -> io::Result<Vec<u64>> {
     let mut sums = vec![0_u64; words];
-    for core in map.lookup_percpu(FIRST, MapFlags::ANY).map_err(io_error)?.unwrap_or_default() {
+    for core in map.lookup_percpu(key, MapFlags::ANY).map_err(io_error)?.unwrap_or_default() {
         sums.iter_mut().zip(words_of(&core)).for_each(|(sum, word)| *sum = sum.wrapping_add(word));
     }
     Ok(sums)
@@ -171,17 +182,10 @@ fn middle_of(bucket: usize) -> u64 {
 
 /// `count_setting`.
 fn setting_words(setting: &CountSetting) -> [u64; 10] {
-    let mut address = [0; 16];
-    match setting.target.ip() {
-        IpAddr::V4(ip) => address[..4].copy_from_slice(&ip.octets()),
-        IpAddr::V6(ip) => address = ip.octets(),
-    }
-    let mut halves = words_of(&address);
-    let mut half = || halves.next().unwrap_or(0);
+    let [first, second] = address_words(setting.target.ip());
     [
-        // IPv4's stands in the low half of the word, whatever the order of this machine.
-        if setting.target.is_ipv4() { half_of_ip4(address) } else { half() },
-        half(),
+        first,
+        second,
         u64::from(setting.target.is_ipv6()),
         u64::from(setting.target.port().to_be()),
         setting.key,
@@ -193,9 +197,16 @@ fn setting_words(setting: &CountSetting) -> [u64; 10] {
     ]
 }
 
-const fn half_of_ip4(address: [u8; 16]) -> u64 {
-    let [a, b, c, d, ..] = address;
-    u32::from_ne_bytes([a, b, c, d]) as u64
+/// An address as it lies in a frame; IPv4's stands in the low half of the first word, whatever the order of this machine.
+pub(super) fn address_words(address: IpAddr) -> [u64; 2] {
+    match address {
+        IpAddr::V4(ip) => [u64::from(u32::from_ne_bytes(ip.octets())), 0],
+        IpAddr::V6(ip) => {
+            let octets = ip.octets();
+            let mut halves = words_of(&octets);
+            std::array::from_fn(|_| halves.next().unwrap_or(0))
+        }
+    }
 }
 
 impl fmt::Debug for ReplyCounter {

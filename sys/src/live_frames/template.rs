@@ -10,19 +10,19 @@ pub const VARIANTS_MAX: usize = 64;
 const ETHERNET_LENGTH: usize = 14;
 const UDP_LENGTH: usize = 8;
 const NTP_LENGTH: usize = 48;
-const HEAD_WORDS: usize = 8;
-const VARIANT_LENGTH: usize = 40;
+pub(super) const HEAD_WORDS: usize = 8;
+pub(super) const VARIANT_LENGTH: usize = 40;
 const VARIANT_WORDS: usize = VARIANT_LENGTH / 8 + 1;
 /// The words of `send_setting`.
 const WORDS: usize = HEAD_WORDS + 7 + VARIANTS_MAX * VARIANT_WORDS;
 
 /// A template's parts by their places.
-struct Template<'a> {
-    is_ip6: bool,
+pub(super) struct Template<'a> {
+    pub(super) is_ip6: bool,
     /// Up to the end of the UDP header.
-    head: &'a [u8],
-    ip: &'a [u8],
-    udp: &'a [u8],
+    pub(super) head: &'a [u8],
+    pub(super) ip: &'a [u8],
+    pub(super) udp: &'a [u8],
     /// The addresses but for the low 32 bits of the source's.
     fixed_addresses: [&'a [u8]; 2],
     /// The low 32 bits of the source address.
@@ -32,7 +32,7 @@ struct Template<'a> {
 }
 
 impl<'a> Template<'a> {
-    fn new(frame: &'a [u8]) -> Option<Self> {
+    pub(super) fn new(frame: &'a [u8]) -> Option<Self> {
         let is_ip6 = match frame.get(12..16)? {
             [0x08, 0x00, 0x45, _] => false,
             [0x86, 0xDD, first, _] if first >> 4 == 6 => true,
@@ -80,11 +80,11 @@ impl<'a> Template<'a> {
 }
 
 /// A sum of 16-bit words as they lie in memory; such sums may be taken in any order of octets (RFC 1071 §2).
-fn sum_of(octets: &[u8]) -> u64 {
+pub(super) fn sum_of(octets: &[u8]) -> u64 {
     octets.as_chunks().0.iter().map(|word| u64::from(u16::from_ne_bytes(*word))).sum()
 }
 
-fn words_of_padded(octets: &[u8]) -> impl Iterator<Item = u64> {
+pub(super) fn words_of_padded(octets: &[u8]) -> impl Iterator<Item = u64> {
     octets.chunks(8).map(|chunk| {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);

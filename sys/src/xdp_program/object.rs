@@ -7,8 +7,11 @@ use libbpf_rs::{MapCore, MapHandle, Object, ObjectBuilder};
 
 use crate::bpf::{Aligned, errno_of};
 
-use super::XdpError;
 use super::reasons::REASONS;
+use super::{SharedMaps, XdpError};
+use crate::access_tries::{KEY4, KEY6};
+use crate::driver_limits;
+use crate::limit_table::SET_WORDS;
 
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../xdp/redirect.o"));
 
@@ -39,10 +42,12 @@ pub(super) struct Loaded {
     pub(super) stations: MapHandle,
     pub(super) sockets: MapHandle,
     pub(super) counts: MapHandle,
+    pub(super) limits: MapHandle,
 }
 
 impl Loaded {
-    pub(super) fn new(variant: Variant) -> Result<Self, XdpError> {
+    /// Without `shared` the maps that programs have in common are its own, and the table is one set.
+    pub(super) fn new(variant: Variant, shared: Option<&SharedMaps>) -> Result<Self, XdpError> {
         // What libbpf would print is in the errors; the verifier's words are had from `bpftool prog load`.
         libbpf_rs::set_print(None);
         let mut builder = ObjectBuilder::default();
@@ -60,12 +65,22 @@ impl Loaded {
             let cores = u32::try_from(cores).unwrap_or(u32::MAX);
             map.set_max_entries(cores).map_err(refused("making room for counts"))?;
         }
+        if let Some(SharedMaps { table, sources: [ip4, ip6] }) = shared {
+            for (name, map) in [("table", table), ("sources4", ip4), ("sources6", ip6)] {
+                let mut own = object.maps_mut().find(|own| own.name() == name).ok_or(missing(name))?;
+                own.reuse_fd(map.as_fd()).map_err(refused("taking the maps that XDP programs share"))?;
+            }
+        }
         Self::of(&object.load().map_err(refused("loading the XDP program"))?, variant.name())
     }
 
     fn of(object: &Object, name: &'static str) -> Result<Self, XdpError> {
         let program = object.progs().find(|program| program.name() == name).ok_or(missing(name))?;
         let program = program.as_fd().try_clone_to_owned();
+        // What this process doesn't write is looked at all the same: others make it by what is said here.
+        map_of(object, "table", [4, SET_WORDS * 8])?;
+        map_of(object, "sources4", [KEY4, 4])?;
+        map_of(object, "sources6", [KEY6, 4])?;
         Ok(Self {
             program: program.map_err(|error| of_errno(name, error.raw_os_error().unwrap_or(0)))?,
             destinations: map_of(object, "destinations", [super::DESTINATION_OCTETS, 4])?,
@@ -73,6 +88,7 @@ impl Loaded {
             stations: map_of(object, ".data.stations", [4, super::STATIONS * 8])?,
             sockets: map_of(object, "sockets", [4, 4])?,
             counts: map_of(object, "counts", [4, REASONS * 8])?,
+            limits: map_of(object, "limits", [4, driver_limits::WORDS * 8])?,
         })
     }
 }
@@ -90,7 +106,7 @@ const fn missing(what: &'static str) -> XdpError {
     XdpError::Refused { what, errno: libc::ENOENT }
 }
 
-fn refused(what: &'static str) -> impl Fn(libbpf_rs::Error) -> XdpError {
+pub(super) fn refused(what: &'static str) -> impl Fn(libbpf_rs::Error) -> XdpError {
     move |error| of_errno(what, errno_of(&error))
 }
 

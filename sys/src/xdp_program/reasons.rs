@@ -4,7 +4,7 @@
 macro_rules! reasons {
     ($($variant:ident $name:literal $meaning:literal,)+) => {
         /// What the program counts a frame as: the first of these that holds, in the order of the headers. All but the
-        /// first went on to the kernel. `xdp/redirect.bpf.c` has the same names in the same order.
+        /// first, and those called dropped, went on to the kernel. `xdp/redirect.bpf.c` has the same names in the same order.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[repr(u8)]
         pub enum Reason {
@@ -21,6 +21,21 @@ macro_rules! reasons {
                 match self {
                     $(Self::$variant => $name,)+
                 }
+            }
+
+            /// Whether the program dropped the frame.
+            #[must_use]
+            pub const fn is_drop(self) -> bool {
+                matches!(
+                    self,
+                    Self::DroppedShort
+                        | Self::DroppedVersion
+                        | Self::DroppedMode
+                        | Self::DroppedDenied
+                        | Self::DroppedBogon
+                        | Self::DroppedLimited
+                        | Self::DroppedOverload
+                )
             }
 
             /// One sentence for people.
@@ -50,6 +65,13 @@ reasons! {
     NotServed "not-served" "The datagram was sent to an address or port that isn't served.",
     PartialChecksum "partial-checksum" "The UDP checksum covers the pseudo-header only: a sender on the same host left the rest to a NIC.",
     TooLong "too-long" "The frame is longer than any that carries a request.",
+    DroppedShort "dropped-short" "Dropped in the driver: the datagram is shorter than the 48 octets of an NTP header.",
+    DroppedVersion "dropped-version" "Dropped in the driver: the version is 0 or above 4.",
+    DroppedMode "dropped-mode" "Dropped in the driver: the mode is none that is answered.",
+    DroppedDenied "dropped-denied" "Dropped in the driver: the source is denied.",
+    DroppedBogon "dropped-bogon" "Dropped in the driver: the source is nobody's address.",
+    DroppedLimited "dropped-limited" "Dropped in the driver: the address is over its limit.",
+    DroppedOverload "dropped-overload" "Dropped in the driver: there was more than could be answered, and others came first.",
     NoSocket "no-socket" "No AF_XDP socket takes the frames of this queue.",
     NoRoom "no-room" "There is no room right in front of the frame to say when it came.",
 }

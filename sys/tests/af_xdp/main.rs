@@ -10,6 +10,7 @@ mod echo;
 mod faults;
 mod figures;
 mod opening;
+mod overload;
 mod rig;
 
 use maser_sys::alloc_count::CountingAllocator;

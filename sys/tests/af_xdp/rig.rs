@@ -40,7 +40,7 @@ pub(crate) struct Rig {
     pub(crate) near: u32,
     pub(crate) far: u32,
     pub(crate) client: PacketSocket,
-    _program: XdpProgram,
+    pub(crate) program: XdpProgram,
     pub(crate) sockets: SocketsMap,
 }
 
@@ -86,7 +86,7 @@ impl Rig {
         program.set_destinations(&[to]).unwrap();
         program.set_hardware_addresses(&[SERVER_MAC]).unwrap();
         let sockets = SocketsMap::from_fd(program.sockets_map().unwrap());
-        let rig = Self { near, far, client: PacketSocket::on(near), _program: program, sockets };
+        let rig = Self { near, far, client: PacketSocket::on(near), program, sockets };
         rig.wait_for_link();
         rig
     }

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "the tests bound their loops by the real clock")]
 
+mod attack;
 mod judging;
 mod rig;
 

@@ -12,9 +12,12 @@ mod attaching;
 #[path = "../../../core/tests/corpus/mod.rs"]
 mod corpus;
 mod figures;
+mod limits;
+mod lists;
 #[allow(dead_code, reason = "what makes frames is wanted, and what judges replies is not")]
 #[path = "../../../core/tests/oracle/mod.rs"]
 mod oracle;
 mod rig;
 mod sets;
+mod sharing;
 mod verdicts;

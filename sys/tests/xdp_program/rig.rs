@@ -8,7 +8,8 @@ use std::process::Command;
 use libbpf_rs::libbpf_sys::{bpf_prog_test_run_opts, bpf_test_run_opts, size_t};
 use maser_sys::kernel_clock::{self, KernelClock};
 use maser_sys::xdp_program::{
-    AttachMode, Destination, Metadata, Reason, SocketsMap, Vlan, XdpCounts, XdpProgram, XdpReasons,
+    AttachMode, Destination, Metadata, Reason, SharedMaps, SocketsMap, Vlan, XdpCounts, XdpProgram,
+    XdpReasons,
 };
 
 use crate::oracle::SERVICE_PORT;
@@ -82,7 +83,11 @@ pub(crate) fn xdp_socket() -> OwnedFd {
 pub(crate) enum Outcome {
     Steered(Metadata),
     Passed(Reason),
+    Dropped(Reason),
 }
+
+/// Octets of the limiter's table: 1,024 sets.
+pub(crate) const TABLE_OCTETS: u64 = 64 << 10;
 
 /// The program on the loopback interface, told [`STATION`], [`DESTINATIONS`] and [`VLANS`].
 pub(crate) struct Rig {
@@ -90,6 +95,7 @@ pub(crate) struct Rig {
     pub(crate) sockets: SocketsMap,
     pub(crate) socket: OwnedFd,
     pub(crate) counts: XdpCounts,
+    pub(crate) shared: SharedMaps,
 }
 
 impl Rig {
@@ -97,7 +103,8 @@ impl Rig {
         if !namespace() {
             return None;
         }
-        let mut program = XdpProgram::attach(LOOPBACK, AttachMode::Generic).unwrap();
+        let shared = SharedMaps::new(TABLE_OCTETS).unwrap();
+        let mut program = XdpProgram::attach_sharing(LOOPBACK, AttachMode::Generic, &shared).unwrap();
         program.set_hardware_addresses(&[STATION]).unwrap();
         program.set_destinations(&DESTINATIONS).unwrap();
         program.set_vlans(&VLANS).unwrap();
@@ -105,7 +112,7 @@ impl Rig {
         let counts = XdpCounts::from_fd(program.counts_map().unwrap()).unwrap();
         let socket = xdp_socket();
         sockets.insert(0, socket.as_fd()).unwrap();
-        Some(Self { program, sockets, socket, counts })
+        Some(Self { program, sockets, socket, counts, shared })
     }
 
     /// Runs the program over a frame. Whatever it decides, the frame is as it was, and one reason has counted it.
@@ -117,8 +124,14 @@ impl Rig {
         output.truncate(length);
         let reason = the_reason(&before, &self.counts.read());
         if reason != Reason::Steered {
-            assert_eq!((verdict, &*output), (XDP_PASS, frame), "{reason:?}");
-            return Outcome::Passed(reason);
+            let (expected, outcome) = if reason.name().starts_with("dropped-") {
+                (XDP_DROP, Outcome::Dropped(reason))
+            } else {
+                (XDP_PASS, Outcome::Passed(reason))
+            };
+            assert_eq!((verdict, &*output), (expected, frame), "{reason:?}");
+            assert_eq!(reason.is_drop(), verdict == XDP_DROP);
+            return outcome;
         }
         let (metadata, rest) = output.split_first_chunk().unwrap();
         assert_eq!((verdict, rest), (XDP_REDIRECT, frame));
@@ -132,11 +145,12 @@ impl Rig {
     pub(crate) fn reason(&self, frame: &[u8]) -> Reason {
         match self.run(frame) {
             Outcome::Steered(_) => Reason::Steered,
-            Outcome::Passed(reason) => reason,
+            Outcome::Passed(reason) | Outcome::Dropped(reason) => reason,
         }
     }
 }
 
+const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 const XDP_REDIRECT: u32 = 4;
 

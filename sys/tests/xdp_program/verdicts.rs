@@ -46,7 +46,8 @@ fn plain_requests_are_steered_with_when_and_what_for() {
         let mut output = vec![0; frame.len() + Metadata::LENGTH];
         let (_, length, _) = test_run(&rig.program, &frame, &mut output, 1);
         assert_eq!(length, output.len());
-        let words = [u32::from(listener), u32::from(SERVICE_PORT)].map(u32::to_ne_bytes).concat();
+        let halves = [SERVICE_PORT, 1].map(u16::to_ne_bytes).concat();
+        let words = [&u32::from(listener).to_ne_bytes()[..], &halves].concat();
         assert_eq!((&output[8..16], &output[16..24]), (&[0; 8][..], &words[..]));
         assert_eq!(output[..8], metadata_hook(&output).to_ne_bytes());
     }
@@ -278,7 +279,7 @@ fn without_a_socket_or_room_a_request_goes_on() {
     assert_eq!(test_run_behind(&rig, &[7; 4], &ip4()), Reason::NoRoom);
     assert_eq!(test_run_behind(&rig, &[], &ip4()), Reason::Steered);
     // A socket that is closed is taken out.
-    let Rig { socket, sockets, program, counts } = rig;
+    let Rig { socket, sockets, program, counts, .. } = rig;
     drop(socket);
     let before = counts.read().of(Reason::NoSocket);
     test_run(&program, &ip6(), &mut [0; 200], 1);

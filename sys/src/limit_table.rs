@@ -1,0 +1,85 @@
+//! The memory of the limiter's table, one for the whole machine: this process's own, or the one that the XDP programs look
+//! into, too ([`SharedMaps`](crate::xdp_program::SharedMaps)). What its words mean is `core`'s to say.
+
+use std::io;
+use std::ops::Deref;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::shared_words::{Access, SharedWords};
+
+/// Words of a set: a cache line.
+pub const SET_WORDS: usize = 8;
+
+/// Octets of a set.
+pub const SET_OCTETS: u64 = 64;
+
+/// The table's words, all 0 at first; begins on a page. A clone is the same memory.
+#[derive(Clone, Debug)]
+pub struct SharedTable(Arc<SharedWords>);
+
+impl SharedTable {
+    /// This process's own, rounded down to whole sets. All of it is there when this returns.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] for less than a set; no memory.
+    pub fn anonymous(octets: u64) -> io::Result<Self> {
+        SharedWords::anonymous(sets(octets)? as usize * SET_WORDS).map(|words| Self(Arc::new(words)))
+    }
+
+    /// Of what [`SharedMaps::table_map`](crate::xdp_program::SharedMaps::table_map) gave, with what is in it. Closes it: the
+    /// mapping keeps it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] for another map; else none that isn't the kernel's fault.
+    pub fn from_fd(map: OwnedFd) -> io::Result<Self> {
+        SharedWords::of_map(map, SET_WORDS, Access::Write).map(|words| Self(Arc::new(words)))
+    }
+}
+
+impl Deref for SharedTable {
+    type Target = [AtomicU64];
+
+    #[inline]
+    fn deref(&self) -> &[AtomicU64] {
+        &self.0
+    }
+}
+
+/// Whole sets of so many octets, if a map can have so many.
+pub(crate) fn sets(octets: u64) -> io::Result<u32> {
+    let sets = u32::try_from(octets / SET_OCTETS).ok().filter(|sets| *sets > 0);
+    sets.ok_or_else(|| {
+        let message = format!("{octets} octets are no limiter's table: it takes {SET_OCTETS} to 256 GiB");
+        io::Error::new(io::ErrorKind::InvalidInput, message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn it_is_as_large_as_asked_for_and_begins_on_a_line() {
+        for (octets, words) in [(64, 8), (127, 8), (128, 16), (1 << 20, 1 << 17), ((1 << 20) + 63, 1 << 17)] {
+            let table = SharedTable::anonymous(octets).unwrap();
+            assert_eq!(table.len(), words);
+            assert!(table.as_ptr().addr().is_multiple_of(64));
+            assert!(table.iter().all(|word| word.load(Ordering::Relaxed) == 0));
+        }
+        for none in [0, 63, u64::MAX] {
+            assert_eq!(SharedTable::anonymous(none).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+
+    #[test]
+    fn a_clone_is_the_same_memory_and_outlives_the_first() {
+        let table = SharedTable::anonymous(4096).unwrap();
+        let clone = table.clone();
+        table[511].store(7, Ordering::Relaxed);
+        drop(table);
+        assert_eq!(clone[511].load(Ordering::Relaxed), 7);
+    }
+}
