@@ -53,7 +53,7 @@ pub enum WayError {
     NoReply {
         /// Who was asked.
         target: SocketAddr,
-        /// How long was waited.
+        /// How long was waited each time.
         patience: Duration,
     },
     /// The kernel refused a step.
@@ -65,10 +65,14 @@ pub enum WayError {
     },
 }
 
-/// Sends `first_request` to `target` once, as a plain UDP datagram, and learns the way from the frame of the reply.
+/// How often is asked: a datagram can be lost, and a server with more to do than it can answers strangers last.
+const ASKED_MAX: u32 = 5;
+
+/// Sends `first_request` to `target`, as a plain UDP datagram, and learns the way from the frame of the reply; five times,
+/// `patience` apart, before it gives up.
 ///
 /// # Errors
-/// Why it isn't known; when nothing came back within `patience`, what was tried.
+/// Why it isn't known; when nothing came back, what was tried.
 ///
 /// # Panics
 /// If the request is longer than [`SLOT_LENGTH`].
@@ -79,30 +83,40 @@ pub fn way_to(target: SocketAddr, first_request: &[u8], patience: Duration) -> R
     // The socket is kept until the reply is here, or the kernel would answer that with an ICMP error.
     let mut client = UdpClient::open(any, target, 1).map_err(WayError::Socket)?;
     let mut outbox = Outbox::new(1);
-    outbox.push(None, false, |slot| {
-        slot[..first_request.len()].copy_from_slice(first_request);
-        first_request.len()
-    });
-    if client.send(&mut outbox).map_err(refused("sendmmsg"))? == 0 {
-        return Err(WayError::Unsent { target });
+    for _ in 0..ASKED_MAX {
+        outbox.push(None, false, |slot| {
+            slot[..first_request.len()].copy_from_slice(first_request);
+            first_request.len()
+        });
+        if client.send(&mut outbox).map_err(refused("sendmmsg"))? == 0 {
+            return Err(WayError::Unsent { target });
+        }
+        if let Some(way) = way_of_reply(&frames, client.address().port(), patience)? {
+            return Ok(way);
+        }
     }
+    Err(WayError::NoReply { target, patience })
+}
+
+/// The way that a frame for this port shows; none if none comes in time.
+fn way_of_reply(frames: &OwnedFd, our_port: u16, patience: Duration) -> Result<Option<Way>, WayError> {
     let deadline_ns =
         read(KernelClock::Monotonic).saturating_add(i64::try_from(patience.as_nanos()).unwrap_or(i64::MAX));
-    while wait(&frames, deadline_ns)? {
+    while wait(frames, deadline_ns)? {
         let mut frame = [0; SLOT_LENGTH];
         match recvfrom::<LinkAddr>(frames.as_raw_fd(), &mut frame) {
             Ok((length, Some(from))) => {
                 if let Some((destination, port)) = destination(&frame[..length])
-                    && port == client.address().port()
+                    && port == our_port
                 {
-                    return way_back(&frame, &from, destination);
+                    return way_back(&frame, &from, destination).map(Some);
                 }
             }
             Ok((_, None)) | Err(Errno::EINTR | Errno::EAGAIN) => {}
             Err(errno) => return Err(refused("recvfrom")(errno.into())),
         }
     }
-    Err(WayError::NoReply { target, patience })
+    Ok(None)
 }
 
 /// Waits for something to read; false once the time is up.
@@ -170,8 +184,8 @@ impl fmt::Display for WayError {
             }
             Self::NoReply { target, patience } => write!(
                 f,
-                "{target}: one UDP request was sent and no reply came within {patience:?} on any interface; see that \
-                 the server runs and answers this machine"
+                "{target}: {ASKED_MAX} UDP requests were sent, {patience:?} apart, and no reply came on any interface; see \
+                 that the server runs and answers this machine"
             ),
             Self::Refused { what, errno } => write!(f, "{what}: {}", io::Error::from_raw_os_error(errno)),
         }
