@@ -2,7 +2,8 @@
 //!
 //! The **floor** is a level with 16 bits behind the point. Whoever's level is below its whole part is dropped; of those at that
 //! level the part behind the point is dropped, by lot. It rises in milliseconds while the receive ring is more than half full and doesn't drain, the
-//! faster the fuller, and falls in seconds while under a quarter: between the two it stays, since there the worker just keeps up.
+//! faster the fuller, and falls in tenths of a second while under a quarter, the faster the emptier: between the two it stays, since there
+//! the worker just keeps up. A worker that stood still for a moment finds a full ring and isn't overloaded: that costs next to nothing.
 //! Levels are counted as the table has them, so who isn't in it has level 0, and regulars go last.
 
 /// One level.
@@ -14,10 +15,11 @@ pub const FLOOR_MAX: u32 = 7 * LEVEL;
 /// With a full ring the floor rises a level in so long: less than half a ring takes to fill when twice as much comes as is
 /// answered.
 const RISE_NS: u64 = 2_000_000;
-/// Below a quarter it falls a level in so long.
-const FALL_NS: u64 = 4_000_000_000;
-/// A step up counts for so long at most: a worker that was stopped finds a full ring, which says nothing of how long it was so.
-const RISE_STEP_NS_MAX: u64 = 1_000_000;
+/// With an empty one it falls a level in so long.
+const FALL_NS: u64 = 250_000_000;
+/// A step up counts for so long at most, which is longer than most batches take: a worker that was stopped finds a full ring, which
+/// says nothing of how long it was so.
+const RISE_STEP_NS_MAX: u64 = 250_000;
 /// And a step down, so that nothing overflows.
 const FALL_STEP_NS_MAX: u64 = 1_000_000_000;
 /// For so long after the floor was last above 0 nobody's worth grows: floods come in waves.
@@ -61,7 +63,7 @@ impl Overload {
             self.fine_floor = (self.fine_floor + rise * above_half / room).min(u64::from(FLOOR_MAX) << 16);
         } else if waiting * 4 < room {
             let fall = FINE_LEVEL * passed.min(FALL_STEP_NS_MAX) / FALL_NS;
-            self.fine_floor = self.fine_floor.saturating_sub(fall);
+            self.fine_floor = self.fine_floor.saturating_sub(fall * (room - waiting * 4) / room);
         }
         let floor = self.floor();
         if floor > 0 {
@@ -171,11 +173,11 @@ mod tests {
         assert!(overload.floor() > 0 && !overload.is_calm());
         let second = 1_000_000_000;
         let empty = Backlog { waiting: 0, room: ROOM };
-        for seconds in 1..=30 {
-            overload.step(empty, seconds * second);
+        for tenths in 1..=30 {
+            overload.step(empty, tenths * second / 10);
         }
         assert!(overload.floor() == 0 && !overload.is_calm(), "{overload:?}");
-        overload.step(empty, 95 * second);
+        overload.step(empty, 65 * second);
         assert!(overload.is_calm());
     }
 
@@ -183,12 +185,24 @@ mod tests {
     fn it_falls_as_fast_by_the_shortest_steps() {
         let mut overload = Overload::default();
         run(&mut overload, 0, [4_000, 0, 0, 0, 0, 0, 0, 0], 100);
+        overload.step(Backlog { waiting: ROOM / 4, room: ROOM }, 1_000_000_000);
         let (begin, ns) = (overload.floor(), 200);
-        for step in 1..=5_000_000 {
+        for step in 1..=500_000 {
             overload.step(Backlog { waiting: 0, room: ROOM }, 1_000_000_000 + step * ns);
         }
         let fallen = begin - overload.floor();
-        assert!(fallen > LEVEL / 4 * 98 / 100, "{fallen} in a second");
+        assert!(fallen > LEVEL * 2 / 5 * 98 / 100, "{fallen} in a tenth of a second");
+    }
+
+    #[test]
+    fn a_stall_costs_newcomers_little_of_a_second() {
+        let mut overload = Overload::default();
+        overload.step(Backlog { waiting: ROOM, room: ROOM }, 1_000_000_000);
+        let (tallies, _) = run(&mut overload, 1_000_000_000, [200, 0, 0, 0, 0, 0, 0, 0], 40);
+        let Tally { came, dropped, lost } = tallies[0];
+        assert!(came > 3_500 && dropped * 50 < came && lost == 0, "{:?}", tallies[0]);
+        let (tallies, _) = run(&mut overload, 1_040_000_000, [200, 0, 0, 0, 0, 0, 0, 0], 100);
+        assert_eq!((overload.floor(), tallies[0].dropped), (0, 0));
     }
 
     #[test]
@@ -196,7 +210,7 @@ mod tests {
         let mut overload = Overload::default();
         overload.step(Backlog { waiting: 0, room: ROOM }, 0);
         let floor = overload.step(Backlog { waiting: ROOM, room: ROOM }, i64::MAX);
-        assert!(floor <= LEVEL / 2, "{floor}");
+        assert!(floor <= LEVEL / 8, "{floor}");
         assert_eq!(overload.step(Backlog { waiting: ROOM, room: 0 }, i64::MIN), floor, "no time has passed");
     }
 }
