@@ -171,6 +171,45 @@ fn filters(text: &str) -> Result<(), String> {
     if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
 }
 
+/// The sources of the program, with each string that goes over several lines in one.
+fn sources() -> String {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut places = ["src", "sys/src", "core/src"].map(|part| root.join(part)).to_vec();
+    let mut text = String::new();
+    while let Some(place) = places.pop() {
+        if place.is_dir() {
+            places.extend(fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()));
+        } else if place.extension().is_some_and(|extension| extension == "rs") {
+            let mut is_continued = false;
+            for line in fs::read_to_string(&place).unwrap().lines() {
+                text += if is_continued { line.trim_start() } else { line };
+                is_continued = text.ends_with('\\');
+                text.truncate(text.len() - usize::from(is_continued));
+                text += if is_continued { "" } else { "\n" };
+            }
+        }
+    }
+    text
+}
+
+/// What of a message that a document quotes, between the places where messages differ, no line of the program has.
+fn unsaid<'a>(message: &'a str, sources: &str) -> Option<&'a str> {
+    message.split('…').map(str::trim).find(|part| part.len() > 3 && !sources.contains(part))
+}
+
+#[test]
+fn every_message_that_is_explained_is_one() {
+    let sources = sources();
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/faq.md")).unwrap();
+    let messages: Vec<_> =
+        text.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
+    assert!(messages.len() >= 15, "{} messages", messages.len());
+    for message in messages {
+        assert_eq!(unsaid(message, &sources), None, "{message}");
+    }
+    assert_eq!(unsaid("…: the port is in use by …", &sources), Some(": the port is in use by"));
+}
+
 #[test]
 fn what_is_wrong_is_found() {
     assert!(!is_configuration("[server]\nlisten = [\"192.0.2.1\"]\n"));
