@@ -1,8 +1,10 @@
 //! The command line: what an operator types, parsed and explained.
 
 mod clients;
+mod top;
 
 pub use self::clients::ClientsArguments;
+pub use self::top::TopArguments;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -17,6 +19,7 @@ use crate::access::{self, AccessError};
 use crate::config::{self, Config, Idle, KEYS, LoadError, Overrides, PortChoice, Word, Workers};
 use crate::hands::Hands;
 use crate::status::{self, ClientError, Page, Surroundings};
+use crate::top::TerminalError;
 
 /// A stratum-1 NTP server for bare metal.
 #[derive(Clone, Debug, Parser)]
@@ -53,14 +56,16 @@ pub enum Command {
     Status(StatusArguments),
     /// Ask a running server about its sources of time
     ///
-    /// A line each: the last eight polls in octal (reach), the times between and since its samples, its distance from the
-    /// served clock, its jitter, its root distance, and whether it is followed or why it isn't. The exit status is 0 if the
-    /// server answered.
+    /// A line each, marked as chronyc and ntpq do it (* followed, + averaged, - right and not used, x wrong, ? not to be used):
+    /// the last eight polls in octal (reach), the times between and since its samples, its distance from the served clock
+    /// (positive where the source is ahead), its jitter, its root distance, and whether it is followed or why it isn't. The
+    /// exit status is 0 if the server answered.
     Sources(SourcesArguments),
     /// Ask a running server how its clock follows them
     ///
-    /// The state and for how long, the frequency of the counter, what the error bound is made of, what is known of leap
-    /// seconds, and the last transitions with their reasons. The exit status is 0 if the server answered.
+    /// The state and for how long, the offset (positive where the source is ahead of the served clock), the frequency of the
+    /// counter, what the error bound is made of, what is known of leap seconds, and the last transitions with their reasons. The
+    /// exit status is 0 if the server answered.
     Tracking(TrackingArguments),
     /// Ask a running server who asks it the most
     ///
@@ -69,6 +74,12 @@ pub enum Command {
     /// many of the heaviest one by one as its fixed memory holds, and says how far each figure may be off. The exit status
     /// is 0 if it answered.
     Clients(ClientsArguments),
+    /// Watch a running server on a live screen
+    ///
+    /// What comes and what becomes of it, the clock's offset and its error bound over the last minutes, the sources, the
+    /// workers, and who asks the most. The terminal needs 80 columns and 24 rows; more are used. Keys: q leaves, p pauses, ?
+    /// explains. While no server answers it waits for one. There are no colours with NO_COLOR set.
+    Top(TopArguments),
 }
 
 /// `maser serve`.
@@ -187,6 +198,9 @@ pub enum CliError {
     /// The server doesn't answer.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// There is nothing to draw on.
+    #[error(transparent)]
+    Terminal(#[from] TerminalError),
     /// The output can't be written.
     #[error("the output can't be written: {0}")]
     Output(io::Error),

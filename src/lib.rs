@@ -29,4 +29,5 @@ pub mod state;
 pub mod state_writer;
 pub mod status;
 pub mod steer;
+pub mod top;
 pub mod worker;

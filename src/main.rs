@@ -28,6 +28,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         Command::Sources(arguments) => asked(|place, out, width| arguments.run(place, out, width))?,
         Command::Tracking(arguments) => asked(|place, out, width| arguments.run(place, out, width))?,
         Command::Clients(arguments) => asked(|place, out, _| arguments.run(place, out))?,
+        Command::Top(arguments) => arguments.run(&Surroundings::of_process())?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -41,7 +42,8 @@ fn serve_arguments() -> Option<ServeArguments> {
         | Command::Status(_)
         | Command::Sources(_)
         | Command::Tracking(_)
-        | Command::Clients(_) => None,
+        | Command::Clients(_)
+        | Command::Top(_) => None,
     }
 }
 

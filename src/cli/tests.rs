@@ -16,7 +16,8 @@ fn serve(arguments: &[&str]) -> ServeArguments {
         | Command::Status(_)
         | Command::Sources(_)
         | Command::Tracking(_)
-        | Command::Clients(_) => {
+        | Command::Clients(_)
+        | Command::Top(_) => {
             panic!("not serve")
         }
     }
@@ -154,7 +155,9 @@ fn a_running_server_is_asked_for_what_each_command_shows() {
             Command::Sources(arguments) => arguments.run(&place, &mut out, None),
             Command::Tracking(arguments) => arguments.run(&place, &mut out, None),
             Command::Clients(arguments) => arguments.run(&place, &mut out),
-            Command::Serve(_) | Command::Restore | Command::CheckConfig(_) => panic!("they ask nobody"),
+            Command::Serve(_) | Command::Restore | Command::CheckConfig(_) | Command::Top(_) => {
+                panic!("they ask nobody")
+            }
         }
         .unwrap();
         String::from_utf8(out).unwrap()

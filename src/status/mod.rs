@@ -36,12 +36,16 @@ pub use place::{NoPlace, Surroundings};
 pub use residence::Residence;
 pub use screen::{Page, Screen, render, watch};
 pub use server::{SocketError, StatusServer, StatusSocket};
+pub(crate) use sources::mark;
 pub use sources::sources_table;
 pub use table::table;
+pub(crate) use table::{core_name, reference_name};
 pub use timing::{EventStatus, LeapKnowledge, NextLeap, SourceStatus, SteeringStatus, Tracking};
 pub use tracking::tracking_table;
 pub use units::rfc3339;
-pub(crate) use units::{seconds, signed_seconds};
+pub(crate) use units::{
+    count, float, interval, nanoseconds, per_second_of, printable, seconds, signed_seconds, uptime, whole,
+};
 
 /// A document longer than this isn't a status: 256 workers of each kind with every counter and bucket stay below it.
 pub const STATUS_OCTETS_MAX: u64 = 8 << 20;

@@ -397,7 +397,8 @@ run           20,737,031  1,048  1.02 us  4.10 us  16.4 us  1.05 ms
 
     #[test]
     fn the_tables_are_pages_too() {
-        for (page, first) in [(Page::Sources, "Source  Type"), (Page::Tracking, "State           : locked")] {
+        for (page, first) in [(Page::Sources, "  Source  Type"), (Page::Tracking, "State           : locked")]
+        {
             let frame = Screen::new(page, Some(30)).frame(plausible()).unwrap();
             assert!(frame.starts_with(&format!("{HOME}{first}")), "{frame}");
             let text = page.text(&plausible(), None, Some(30));

@@ -6,6 +6,22 @@ use super::columns::Columns;
 use super::units::{count, interval, printable, seconds, signed_seconds};
 use super::{SourceStatus, Status};
 
+/// What the clock makes of a source, as chronyc and ntpq mark it: `*` followed, `+` averaged, `-` right but not used, `x` wrong,
+/// `?` not usable.
+pub(crate) fn mark(verdict: &str) -> char {
+    const MARKS: [(&str, char); 8] = [
+        ("followed", '*'),
+        ("synchronised", '*'),
+        ("averaged", '+'),
+        ("right, averaged", '+'),
+        ("right", '-'),
+        ("agrees", '-'),
+        ("wrong", 'x'),
+        ("falseticker", 'x'),
+    ];
+    MARKS.iter().find(|(word, _)| verdict.starts_with(word)).map_or('?', |(_, mark)| *mark)
+}
+
 /// A source a line, below that what the drivers have to say; with `all`, what they counted.
 #[must_use]
 pub fn sources_table(status: &Status, all: bool) -> String {
@@ -14,7 +30,8 @@ pub fn sources_table(status: &Status, all: bool) -> String {
     }
     let mut columns = Columns::with_words_last(3);
     columns.row([
-        "Source", "Type", "Place", "Stratum", "Reach", "Poll", "Last", "Offset", "Jitter", "Error", "Verdict",
+        "  Source", "Type", "Place", "Stratum", "Reach", "Poll", "Last", "Offset", "Jitter", "Error",
+        "Verdict",
     ]);
     for source in &status.sources {
         columns.row(cells(source));
@@ -30,7 +47,7 @@ pub fn sources_table(status: &Status, all: bool) -> String {
 fn cells(source: &SourceStatus) -> [String; 11] {
     let or_dash = |figure: Option<f64>, told: fn(f64) -> String| figure.map_or_else(|| "-".to_owned(), told);
     [
-        source.name.clone(),
+        format!("{} {}", mark(&source.verdict), source.name),
         source.kind.clone(),
         source.place.clone(),
         source.stratum.map_or_else(|| "-".to_owned(), |stratum| stratum.to_string()),
@@ -69,22 +86,39 @@ fn counter_lines(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
+    use maser_core::discipline::{Unusable, Verdict};
+
     use super::super::tests::plausible;
     use super::*;
 
     #[test]
     fn plausible_sources_look_like_this() {
-        let expected = "\
-Source  Type  Place              Stratum  Reach  Poll  Last    Offset   Jitter    Error  Verdict
-pps0    pps   /dev/pps0                0    377   1 s   0 s  -12.3 ns  20.1 ns  1.21 us  followed
-nmea0   nmea  /dev/ttyS0               0    377   1 s   0 s  +4.10 ms  2.20 ms  11.4 ms  agrees
-london  ntp   192.0.2.1:123            1    377  64 s  35 s   +1.00 s   210 us  4.31 ms  falseticker: 1.000 s off
-ntp1    ntp   [2001:db8::1]:123        -      0  64 s     -         -        -        -  unreachable
+        let expected = "
+  Source  Type  Place              Stratum  Reach  Poll  Last    Offset   Jitter    Error  Verdict
+* pps0    pps   /dev/pps0                0    377   1 s   0 s  -12.3 ns  20.1 ns  1.21 us  followed
+- nmea0   nmea  /dev/ttyS0               0    377   1 s   0 s  +4.10 ms  2.20 ms  11.4 ms  agrees
+x london  ntp   192.0.2.1:123            1    377  64 s  35 s   +1.00 s   210 us  4.31 ms  falseticker: 1.000 s off
+? ntp1    ntp   [2001:db8::1]:123        -      0  64 s     -         -        -        -  unreachable
 
 ntp1: no reply in 8 polls; does a packet filter let UDP port 123 through?
 ";
         let text = sources_table(&plausible(), false);
-        assert_eq!(text, expected, "\n{text}");
+        assert_eq!(format!("\n{text}"), expected, "\n{text}");
+    }
+
+    #[test]
+    fn every_verdict_has_its_mark() {
+        let marked = |verdict: Verdict| mark(&verdict.to_string());
+        assert_eq!(marked(Verdict::Followed), '*');
+        assert_eq!(marked(Verdict::Combined), '+');
+        assert_eq!([Verdict::Agrees, Verdict::Votes, Verdict::Outlier].map(marked), ['-'; 3]);
+        assert_eq!(marked(Verdict::Falseticker { off_s: 0.25 }), 'x');
+        let distant = Verdict::TooDistant { distance_s: 2.0, most_s: 1.5 };
+        let unusable = Verdict::Unusable(Unusable::Unreachable);
+        let unknown = [Verdict::Absent, unusable, distant, Verdict::NoMajority, Verdict::PulseWithoutSecond];
+        assert_eq!(unknown.map(marked), ['?'; 5]);
+        // As the daemon words some of them itself.
+        assert_eq!(["averaged", "agrees", "not synchronised", ""].map(mark), ['+', '-', '?', '?']);
     }
 
     #[test]

@@ -176,12 +176,12 @@ fn transmit_text(transmit: &TransmitStatus) -> String {
 }
 
 /// What replies name as their reference; nothing while unsynchronised.
-pub(super) fn reference_name(status: &Status) -> &str {
+pub(crate) fn reference_name(status: &Status) -> &str {
     if status.reference_id.is_empty() { "none" } else { &status.reference_id }
 }
 
 /// A worker's core, or that it has none of its own.
-pub(super) fn core_name(core: Option<usize>) -> String {
+pub(crate) fn core_name(core: Option<usize>) -> String {
     core.map_or_else(|| "any".to_owned(), |core| core.to_string())
 }
 

@@ -29,7 +29,7 @@ pub(super) fn fraction(fraction: f64) -> String {
 }
 
 /// How long ago, or how far apart: in whole seconds, above some hours coarser.
-pub(super) fn interval(seconds: f64) -> String {
+pub(crate) fn interval(seconds: f64) -> String {
     const HOUR_S: f64 = 3_600.0;
     match seconds {
         short if short < 9_999.5 => format!("{short:.0} s"),
@@ -39,7 +39,7 @@ pub(super) fn interval(seconds: f64) -> String {
 }
 
 /// Nanoseconds with their unit.
-pub(super) fn nanoseconds(nanos: u64) -> String {
+pub(crate) fn nanoseconds(nanos: u64) -> String {
     seconds(float(nanos) * 1e-9)
 }
 
@@ -52,7 +52,7 @@ fn digits(value: f64) -> String {
 }
 
 /// A count in groups of three.
-pub(super) fn count(count: u64) -> String {
+pub(crate) fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -71,7 +71,7 @@ pub(super) fn per_second(difference: u64, interval_s: f64) -> String {
 }
 
 /// A rate, with enough digits for a client that asks once in a quarter of an hour.
-pub(super) fn per_second_of(rate: f64) -> String {
+pub(crate) fn per_second_of(rate: f64) -> String {
     match rate {
         none if none < 0.000_5 => "0/s".to_owned(),
         little if little < 0.999_5 => format!("{little:.3}/s"),
@@ -88,7 +88,7 @@ pub(super) fn share(part: f64) -> String {
 }
 
 /// How long the server has run.
-pub(super) fn uptime(seconds: f64) -> String {
+pub(crate) fn uptime(seconds: f64) -> String {
     let seconds = whole(seconds.floor());
     let (minutes, seconds) = (seconds / 60, seconds % 60);
     let (hours, minutes) = (minutes / 60, minutes % 60);
@@ -102,7 +102,7 @@ pub(super) fn uptime(seconds: f64) -> String {
 
 /// As a float: 53 bits are more than anyone reads.
 #[expect(clippy::cast_precision_loss, reason = "for people to read")]
-pub(super) const fn float(count: u64) -> f64 {
+pub(crate) const fn float(count: u64) -> f64 {
     count as f64
 }
 
@@ -112,7 +112,7 @@ pub(super) const fn float(count: u64) -> f64 {
     clippy::cast_sign_loss,
     reason = "such casts saturate, and NaN is 0"
 )]
-pub(super) fn whole(value: f64) -> u64 {
+pub(crate) fn whole(value: f64) -> u64 {
     value.round() as u64
 }
 
@@ -144,7 +144,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
 }
 
 /// Text from elsewhere without what a terminal would obey.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
