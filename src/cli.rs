@@ -1,9 +1,11 @@
 //! The command line: what an operator types, parsed and explained.
 
 mod clients;
+mod doctor;
 mod top;
 
 pub use self::clients::ClientsArguments;
+pub use self::doctor::DoctorArguments;
 pub use self::top::TopArguments;
 
 use std::io::{self, Write};
@@ -80,6 +82,14 @@ pub enum Command {
     /// workers, and who asks the most. The terminal needs 80 columns and 24 rows; more are used. Keys: q leaves, p pauses, ?
     /// explains. While no server answers it waits for one. There are no colours with NO_COLOR set.
     Top(TopArguments),
+    /// Look at the machine, and say what to do about it, by benefit
+    ///
+    /// Sources and devices, other daemons, packet filters, the list of leap seconds, interfaces, and everything that
+    /// tuning/ sets: a line of verdict each, why it matters, and the command to run. Nothing is changed. Run it as root,
+    /// or much can't be seen. Each server that the configuration names is asked for the time, once or twice.
+    /// docs/doctor.md has all checks. The exit status is 0 if nothing should be done, 1 if something should, 2 if
+    /// something couldn't be looked at or the configuration is wrong.
+    Doctor(DoctorArguments),
 }
 
 /// `maser serve`.
@@ -201,6 +211,14 @@ pub enum CliError {
     /// There is nothing to draw on.
     #[error(transparent)]
     Terminal(#[from] TerminalError),
+    /// An interface was named that isn't there.
+    #[error("--interface {name}: no such interface here; there are: {there}")]
+    NoInterface {
+        /// What was named.
+        name: String,
+        /// What could have been.
+        there: String,
+    },
     /// The output can't be written.
     #[error("the output can't be written: {0}")]
     Output(io::Error),

@@ -7,6 +7,7 @@
 
 mod change;
 mod facts;
+mod look;
 mod nic;
 mod preflight;
 mod refusal;
@@ -17,6 +18,7 @@ pub mod targets;
 
 pub use change::Change;
 pub use facts::{InterfaceFacts, Mode};
+pub use look::Look;
 pub use nic::{NicFacts, NicNow};
 pub use refusal::Refusal;
 

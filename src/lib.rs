@@ -13,6 +13,7 @@ pub mod cli;
 pub mod clients;
 pub mod config;
 pub mod count;
+pub mod doctor;
 pub mod hands;
 pub mod interface;
 pub mod keeper;

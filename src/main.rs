@@ -1,7 +1,7 @@
 //! The command `maser`: parses the command line, does one thing, and says what went wrong in words.
 
 use clap::Parser;
-use maser::cli::{Cli, CliError, Command, ServeArguments};
+use maser::cli::{Cli, CliError, Command, DoctorArguments, ServeArguments};
 use maser::keeper;
 use maser::status::Surroundings;
 use std::error::Error;
@@ -29,6 +29,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         Command::Tracking(arguments) => asked(|place, out, width| arguments.run(place, out, width))?,
         Command::Clients(arguments) => asked(|place, out, _| arguments.run(place, out))?,
         Command::Top(arguments) => arguments.run(&Surroundings::of_process())?,
+        Command::Doctor(arguments) => return doctor(&arguments),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -43,7 +44,8 @@ fn serve_arguments() -> Option<ServeArguments> {
         | Command::Sources(_)
         | Command::Tracking(_)
         | Command::Clients(_)
-        | Command::Top(_) => None,
+        | Command::Top(_)
+        | Command::Doctor(_) => None,
     }
 }
 
@@ -57,6 +59,17 @@ fn restore(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
         writeln!(out, "put back: {line}")?;
     }
     Ok(())
+}
+
+/// Looks at the machine. For automation a wrong configuration is told from a machine that wants something.
+fn doctor(arguments: &DoctorArguments) -> Result<ExitCode, Box<dyn Error>> {
+    match arguments.run(&Surroundings::of_process(), &mut io::stdout()) {
+        Ok(status) => Ok(ExitCode::from(status)),
+        Err(error) => {
+            writeln!(io::stderr(), "maser: {error}")?;
+            Ok(ExitCode::from(DoctorArguments::COULD_NOT_LOOK))
+        }
+    }
 }
 
 /// A command that asks a running server.

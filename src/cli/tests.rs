@@ -17,7 +17,8 @@ fn serve(arguments: &[&str]) -> ServeArguments {
         | Command::Sources(_)
         | Command::Tracking(_)
         | Command::Clients(_)
-        | Command::Top(_) => {
+        | Command::Top(_)
+        | Command::Doctor(_) => {
             panic!("not serve")
         }
     }
@@ -155,7 +156,11 @@ fn a_running_server_is_asked_for_what_each_command_shows() {
             Command::Sources(arguments) => arguments.run(&place, &mut out, None),
             Command::Tracking(arguments) => arguments.run(&place, &mut out, None),
             Command::Clients(arguments) => arguments.run(&place, &mut out),
-            Command::Serve(_) | Command::Restore | Command::CheckConfig(_) | Command::Top(_) => {
+            Command::Serve(_)
+            | Command::Restore
+            | Command::CheckConfig(_)
+            | Command::Top(_)
+            | Command::Doctor(_) => {
                 panic!("they ask nobody")
             }
         }

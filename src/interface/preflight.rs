@@ -76,6 +76,12 @@ pub(super) fn check_features(link: &Link, tables: &Tables, on: &Features) -> Res
 
 /// What doesn't stand in the way, but should be known.
 pub(super) fn warnings(link: &Link, on: &Features) -> Vec<String> {
+    // Where a VLAN device is on it, it was refused.
+    link_warnings(link).into_iter().chain(tag_warnings(link, on)).collect()
+}
+
+/// Of the link itself.
+pub(super) fn link_warnings(link: &Link) -> Vec<String> {
     let Link { name, mtu, .. } = link;
     let mut warnings = Vec::new();
     if !link.up {
@@ -88,15 +94,6 @@ pub(super) fn warnings(link: &Link, on: &Features) -> Vec<String> {
             "{name}: it stands by: its bond or bridge drops what comes in by it, so that nothing is answered there yet"
         ));
     }
-    // Where a VLAN device is on it, it was refused.
-    for (_, [(feature, said), _]) in TAG_OFFLOADS {
-        if on.is_on(feature) {
-            warnings.push(format!(
-                "{name}: its tag offload hides tags from XDP, so that a tagged request may be answered without its tag, \
-                 though no VLAN device is here; `ethtool -K {name} {said} off`"
-            ));
-        }
-    }
     if *mtu > MTU_ZERO_COPY_MAX {
         warnings.push(format!(
             "{name}: its MTU is {mtu}; above {MTU_ZERO_COPY_MAX} frames are copied once more than need be, and few \
@@ -104,6 +101,22 @@ pub(super) fn warnings(link: &Link, on: &Features) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// Of what the NIC does to tags.
+fn tag_warnings(link: &Link, on: &Features) -> Vec<String> {
+    let name = &link.name;
+    let said = TAG_OFFLOADS
+        .iter()
+        .filter(|(_, [(feature, _), _])| on.is_on(feature))
+        .map(|(_, [(_, said), _])| said);
+    said.map(|said| {
+        format!(
+            "{name}: its tag offload hides tags from XDP, so that a tagged request may be answered without its tag, \
+             though no VLAN device is here; `ethtool -K {name} {said} off`"
+        )
+    })
+    .collect()
 }
 
 #[cfg(test)]

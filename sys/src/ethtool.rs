@@ -14,6 +14,7 @@ const SIOCETHTOOL: libc::Ioctl = 0x8946;
 
 /// `ETHTOOL_G…`: the commands.
 const DRIVER_INFO: u32 = 0x03;
+const COALESCING: u32 = 0x0e;
 const RING_PARAMETERS: u32 = 0x10;
 const STRINGS: u32 = 0x1b;
 const FLOW_HASH: u32 = 0x29;
@@ -21,6 +22,7 @@ const STRING_SET_INFO: u32 = 0x37;
 const INDIRECTION: u32 = 0x38;
 const FEATURES: u32 = 0x3a;
 const CHANNELS: u32 = 0x3c;
+const ENERGY_EFFICIENT: u32 = 0x44;
 const LINK_SETTINGS: u32 = 0x4c;
 
 /// `ETH_SS_FEATURES`: the set of features' names, and the octets that each takes.
@@ -28,16 +30,21 @@ const FEATURE_NAMES: u32 = 4;
 const NAME_WORDS: usize = 32 / 4;
 /// Far more than the 64 that there are.
 const FEATURES_MAX: usize = 256;
-/// Features of a block of `ETHTOOL_GFEATURES`: four words, of which the third says what is on.
+/// Features of a block of `ETHTOOL_GFEATURES`: four words, what can be changed, what is wanted, what is on, and what
+/// never changes whatever is wanted.
 const BLOCK_FEATURES: usize = 32;
 const BLOCK_WORDS: usize = 4;
+const BLOCK_AVAILABLE: usize = 0;
 const BLOCK_ACTIVE: usize = 2;
+const BLOCK_NEVER_CHANGED: usize = 3;
 
 /// Words of the structures of the commands above, rounded up.
 const DRIVER_WORDS: usize = 49;
 const RING_WORDS: usize = 9;
 const FLOW_WORDS: usize = 48;
 const CHANNEL_WORDS: usize = 9;
+const COALESCING_WORDS: usize = 23;
+const ENERGY_EFFICIENT_WORDS: usize = 10;
 
 /// `struct ethtool_link_settings` without its masks, and these at their longest: three of at most 127 words.
 const LINK_WORDS: usize = 12;
@@ -64,9 +71,20 @@ pub struct Channels {
     pub tx: u32,
     /// That do both.
     pub combined: u32,
+    /// The most that can be set up of each: to receive, to transmit, to do both.
+    pub most: [u32; 3],
 }
 
-/// Descriptors of a receive ring.
+/// How long a NIC holds interrupts back on receipt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Coalescing {
+    /// After a packet has come, µs.
+    pub rx_usecs: u32,
+    /// Whether the driver changes that as it sees fit.
+    pub adaptive_rx: bool,
+}
+
+/// Descriptors of a ring, mostly one to receive by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RxRing {
     /// As it is set.
@@ -111,19 +129,28 @@ impl HashFields {
 
 /// The features that are on, by the names that `ethtool -k` and `-K` know.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Features(Vec<String>);
+pub struct Features {
+    on: Vec<String>,
+    fixed: Vec<String>,
+}
 
 impl Features {
     /// Whether this one is on; no if the kernel doesn't know it.
     #[must_use]
     pub fn is_on(&self, name: &str) -> bool {
-        self.0.iter().any(|on| on == name)
+        self.on.iter().any(|on| on == name)
+    }
+
+    /// Whether the driver has fixed this one, on or off.
+    #[must_use]
+    pub fn is_fixed(&self, name: &str) -> bool {
+        self.fixed.iter().any(|fixed| fixed == name)
     }
 }
 
 impl FromIterator<String> for Features {
     fn from_iter<T: IntoIterator<Item = String>>(names: T) -> Self {
-        Self(names.into_iter().collect())
+        Self { on: names.into_iter().collect(), fixed: Vec::new() }
     }
 }
 
@@ -179,12 +206,17 @@ impl Ethtool {
         if !self.ask(&mut names)? || !self.ask(&mut blocks)? {
             return Ok(Features::default());
         }
-        let is_on = |feature: usize| {
+        let has = |word: usize, feature: usize| {
             let block = blocks[2..].chunks(BLOCK_WORDS).nth(feature / BLOCK_FEATURES);
-            block.is_some_and(|block| block[BLOCK_ACTIVE] >> (feature % BLOCK_FEATURES) & 1 != 0)
+            block.is_some_and(|block| block[word] >> (feature % BLOCK_FEATURES) & 1 != 0)
         };
-        let named = names[3..].chunks(NAME_WORDS).take(count).enumerate();
-        Ok(named.filter(|&(feature, _)| is_on(feature)).map(|(_, name)| text(name)).collect())
+        let is_fixed = |feature| !has(BLOCK_AVAILABLE, feature) || has(BLOCK_NEVER_CHANGED, feature);
+        let mut features = Features::default();
+        for (feature, name) in names[3..].chunks(NAME_WORDS).take(count).enumerate() {
+            features.on.extend(has(BLOCK_ACTIVE, feature).then(|| text(name)));
+            features.fixed.extend(is_fixed(feature).then(|| text(name)));
+        }
+        Ok(features)
     }
 
     /// How many channels are set up.
@@ -195,7 +227,34 @@ impl Ethtool {
         let mut words = [0; CHANNEL_WORDS];
         words[0] = CHANNELS;
         let offered = self.ask(&mut words)?;
-        Ok(offered.then(|| Channels { rx: words[5], tx: words[6], combined: words[8] }))
+        Ok(offered.then(|| Channels {
+            rx: words[5],
+            tx: words[6],
+            combined: words[8],
+            most: [words[1], words[2], words[4]],
+        }))
+    }
+
+    /// How long interrupts are held back on receipt.
+    ///
+    /// # Errors
+    /// No such interface.
+    pub fn coalescing(&self) -> io::Result<Option<Coalescing>> {
+        let mut words = [0; COALESCING_WORDS];
+        words[0] = COALESCING;
+        let offered = self.ask(&mut words)?;
+        Ok(offered.then(|| Coalescing { rx_usecs: words[1], adaptive_rx: words[10] != 0 }))
+    }
+
+    /// Whether Energy-Efficient Ethernet is on.
+    ///
+    /// # Errors
+    /// No such interface.
+    pub fn energy_efficient(&self) -> io::Result<Option<bool>> {
+        let mut words = [0; ENERGY_EFFICIENT_WORDS];
+        words[0] = ENERGY_EFFICIENT;
+        let offered = self.ask(&mut words)?;
+        Ok(offered.then_some(words[5] != 0))
     }
 
     /// The link's speed in megabits a second; none while it is down, or if the driver doesn't say.
@@ -224,10 +283,19 @@ impl Ethtool {
     /// # Errors
     /// No such interface.
     pub fn rx_ring(&self) -> io::Result<Option<RxRing>> {
+        Ok(self.rings()?.map(|[receive, _]| receive))
+    }
+
+    /// The sizes of a ring to receive by and of one to send by.
+    ///
+    /// # Errors
+    /// No such interface.
+    pub fn rings(&self) -> io::Result<Option<[RxRing; 2]>> {
         let mut words = [0; RING_WORDS];
         words[0] = RING_PARAMETERS;
         let offered = self.ask(&mut words)?;
-        Ok(offered.then(|| RxRing { descriptors: words[5], descriptors_max: words[1] }))
+        let ring = |now: usize, most: usize| RxRing { descriptors: words[now], descriptors_max: words[most] };
+        Ok(offered.then(|| [ring(5, 1), ring(8, 4)]))
     }
 
     /// By what UDP datagrams are dealt to queues.
@@ -306,7 +374,10 @@ mod tests {
         // `ethtool -k lo` has said so since features have had names.
         assert!(features.is_on("loopback") && features.is_on("vlan-challenged"), "{features:?}");
         assert!(!features.is_on("rx-lro") && !features.is_on("no such feature"), "{features:?}");
+        assert!(features.is_fixed("loopback") && !features.is_fixed("rx-gro"), "{features:?}");
         assert_eq!(loopback.channels().unwrap(), None);
+        assert_eq!(loopback.coalescing().unwrap(), None);
+        assert_eq!(loopback.energy_efficient().unwrap(), None);
         assert_eq!(loopback.udp_hash(UdpFlow::V4).unwrap(), None);
         assert_eq!(loopback.indirection_size().unwrap(), None);
         assert_eq!(loopback.rx_ring().unwrap(), None);

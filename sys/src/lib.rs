@@ -33,6 +33,7 @@
 //! | [`ethtool`] | what an interface is and how it is set |
 //! | [`hwtstamp`] | what an interface stamps with its own clock |
 //! | [`live_frames`] | BPF programs that send by a schedule and count replies in the driver |
+//! | [`xdp_features`] | what a driver can do with XDP (generic netlink) |
 //! | [`xdp_program`] | the BPF program that steers requests to AF_XDP sockets |
 //! | [`driver_limits`] | what that program is told of limits and overload |
 //! | [`access_tries`] | what it is told of sources |
@@ -78,4 +79,5 @@ mod tsc;
 pub mod udp_client;
 pub mod udp_socket;
 pub mod uring;
+pub mod xdp_features;
 pub mod xdp_program;
