@@ -1,12 +1,13 @@
 # Two commands do everything: `make run` serves, `make test` tests. The rest is for people who work on maser.
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-vm accept bench fmt clippy fuzz loom miri clean
+PREFIX ?= /usr/local
+.PHONY: help run build install uninstall deb test test-vm accept bench fmt clippy fuzz loom miri clean
 
 # Short of criterion's usual times, so that all the figures fit into ten minutes.
 STAGES := --warm-up-time 1 --measurement-time 2
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## serve this machine's clock on port 11123 of the loopback addresses, with a live screen
 	target/release/maser serve --screen
@@ -14,6 +15,15 @@ run: build ## serve this machine's clock on port 11123 of the loopback addresses
 build: ## build the release binary, installing what the build needs
 	@tests/setup build
 	cargo build --release --locked
+
+install: ## install under PREFIX (/usr/local), for a package under DESTDIR; what is in /etc stays as it is
+	@packaging/install install "$(PREFIX)" "$(DESTDIR)"
+
+uninstall: ## remove what install put there, but for the configuration
+	@packaging/install uninstall "$(PREFIX)" "$(DESTDIR)"
+
+deb: ## make a Debian package, in target/debian
+	@packaging/deb
 
 test: ## run every test (25 minutes, under 60 cold; needs root for the network namespaces)
 	@tests/run all
