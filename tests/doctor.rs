@@ -173,7 +173,9 @@ fn an_unfit_offload_is_found_and_its_command_sets_it_right() {
         assert!(what(&broken, "offloads").contains("near.5"), "{broken}");
         host.run("ip link delete near.5");
     } else {
-        skip("a VLAN device", "this kernel has none (CONFIG_VLAN_8021Q); the unit tests have one");
+        eprintln!(
+            "SKIPPED: a VLAN device: this kernel has none (CONFIG_VLAN_8021Q); the unit tests have one"
+        );
     }
     host.run_remedy(&remedy(&unfit, "offloads"));
     let healed = look();

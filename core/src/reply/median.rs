@@ -7,7 +7,7 @@ const WINDOW: usize = 63;
 const SAMPLES_MIN: usize = 9;
 
 /// The newest few of them.
-const NEWEST: usize = 5;
+const NEWEST: usize = 15;
 
 /// The last samples, in nanoseconds.
 #[derive(Clone, PartialEq, Eq, Debug)]
