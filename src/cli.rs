@@ -123,6 +123,10 @@ pub struct ServeArguments {
     /// Where `maser status` may ask (a Unix socket)
     #[arg(long, value_name = "PATH")]
     pub status_socket: Option<PathBuf>,
+    /// Give metrics to Prometheus and others over HTTP at this address and port (/metrics); may be given several times.
+    /// Whoever reaches it may ask
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = config::listen)]
+    pub metrics: Vec<SocketAddr>,
     /// Show the state and the rates live; a line every 10 s if the output isn't a terminal
     #[arg(long)]
     pub screen: bool,
@@ -246,6 +250,7 @@ impl ServeArguments {
             busy_poll: self.busy_poll,
             limit: self.limit,
             status_socket: self.status_socket.clone(),
+            metrics: self.metrics.clone(),
         };
         Ok(config.overridden(overrides)?)
     }

@@ -99,6 +99,7 @@ pub struct Counts {
     events: CachePadded<[AtomicU64; Event::ALL.len()]>,
     drops: CachePadded<[AtomicU64; REASONS]>,
     residence: CachePadded<[AtomicU64; BUCKETS]>,
+    stamp_errors: CachePadded<[AtomicU64; BUCKETS]>,
     nics: CachePadded<[NicCounts; NICS_MAX]>,
     frames_missing: AtomicU64,
     /// The median and, below it, the spread; [`NO_LATENESS`] before they are known.
@@ -114,6 +115,7 @@ impl Default for Counts {
             events: CachePadded::new([const { AtomicU64::new(0) }; Event::ALL.len()]),
             drops: CachePadded::new([const { AtomicU64::new(0) }; REASONS]),
             residence: CachePadded::new([const { AtomicU64::new(0) }; BUCKETS]),
+            stamp_errors: CachePadded::new([const { AtomicU64::new(0) }; BUCKETS]),
             nics: CachePadded::new(std::array::from_fn(|_| NicCounts::default())),
             frames_missing: AtomicU64::new(0),
             lateness: AtomicU64::new(NO_LATENESS),
@@ -206,6 +208,12 @@ impl Counts {
         add(&self.residence[bucket_of(ns)], 1);
     }
 
+    /// Counts how far a transmit timestamp is from when its reply left.
+    #[inline]
+    pub fn stamp_error_ns(&self, ns: u64) {
+        add(&self.stamp_errors[bucket_of(ns)], 1);
+    }
+
     /// The count of `event`.
     #[must_use]
     pub fn of(&self, event: Event) -> u64 {
@@ -235,9 +243,18 @@ impl Counts {
 
     /// The residence histogram: every bucket's lower bound in nanoseconds and its count.
     pub fn residence(&self) -> impl Iterator<Item = (u64, u64)> {
-        let buckets = self.residence.iter().enumerate();
-        buckets.map(|(index, count)| (bucket_floor_ns(index), count.load(Ordering::Relaxed)))
+        buckets(&self.residence)
     }
+
+    /// The histogram of the errors of transmit timestamps, as [`residence`](Self::residence).
+    pub fn stamp_errors(&self) -> impl Iterator<Item = (u64, u64)> {
+        buckets(&self.stamp_errors)
+    }
+}
+
+fn buckets(counts: &[AtomicU64; BUCKETS]) -> impl Iterator<Item = (u64, u64)> {
+    let counts = counts.iter().enumerate();
+    counts.map(|(index, count)| (bucket_floor_ns(index), count.load(Ordering::Relaxed)))
 }
 
 /// The bucket of `ns`: below 8 each value has its own, above that 8 share each octave.

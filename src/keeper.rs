@@ -13,6 +13,7 @@ mod broker;
 mod handover;
 mod interfaces;
 mod nics;
+mod outlets;
 mod process;
 pub mod records;
 mod resolver;
@@ -25,7 +26,6 @@ use crate::cli::ServeArguments;
 use crate::config::Config;
 use crate::hands::ask::{self, Answer, Ask};
 use crate::hands::fault::{Fault, shortened};
-use crate::status::{StatusSocket, Surroundings};
 use broker::Broker;
 use handover::Handover;
 use interfaces::Interfaces;
@@ -38,13 +38,13 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
+use outlets::Outlets;
 use process::{Ended, Part, Running, START_MAX};
 use restarts::{BRIEF_MAX, Restarts};
 use sd_notify::NotifyState;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 use tracing::{Level, error, info, warn};
@@ -68,7 +68,7 @@ pub fn serve(arguments: &ServeArguments) -> Result<ExitCode, Box<dyn Error>> {
     let text = arguments.text()?;
     let config = arguments.configuration(text.as_deref())?;
     start_log(arguments.screen && terminal_width().is_some());
-    let status = status_socket(config.status.socket.clone())?;
+    let outlets = Outlets::open(&config)?;
     restore_left(&config);
     let interfaces = Interfaces::attach(&config).inspect_err(|_| restore_left(&config))?;
     // Some drivers begin anew when a program is put on them.
@@ -76,7 +76,7 @@ pub fn serve(arguments: &ServeArguments) -> Result<ExitCode, Box<dyn Error>> {
     let mut keeper = Keeper {
         signals,
         config: text,
-        status,
+        outlets,
         interfaces,
         nics,
         looked: now(),
@@ -109,7 +109,7 @@ struct Keeper {
     signals: SignalFd,
     /// The configuration's text.
     config: Option<String>,
-    status: Option<StatusSocket>,
+    outlets: Outlets,
     interfaces: Interfaces,
     nics: Nics,
     /// When the interfaces were looked at last.
@@ -277,13 +277,14 @@ impl Keeper {
 
     fn hand_over(&self, to: &Channel) -> io::Result<()> {
         let (interfaces, maps) = self.interfaces.handed()?;
-        let status = self.status.as_ref().map(StatusSocket::as_fd);
-        let descriptors = status.into_iter().chain(maps.iter().map(AsFd::as_fd)).chain(self.nics.clocks());
+        let outlets = self.outlets.descriptors();
+        let descriptors = outlets.chain(maps.iter().map(AsFd::as_fd)).chain(self.nics.clocks());
         let descriptors: Vec<_> = descriptors.collect();
         let (config, legacy, steering) = (self.config.clone(), self.broker.legacy(), self.broker.steering());
         let (refused, nics) = (self.interfaces.refused(), self.nics.facts());
-        let (status, again) = (status.is_some(), self.has_been_ready);
-        Handover { config, status, interfaces, refused, nics, again, legacy, steering }.send(to, &descriptors)
+        let (outlets, again) = (self.outlets.which(), self.has_been_ready);
+        Handover { config, outlets, interfaces, refused, nics, again, legacy, steering }
+            .send(to, &descriptors)
     }
 
     /// Takes a question, if it is one, and answers.
@@ -447,25 +448,6 @@ fn signals() -> nix::Result<SignalFd> {
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD]);
     signals.thread_block()?;
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-}
-
-/// Where `maser status` asks. A socket that was asked for is a must; without the usual one the server serves all the same.
-fn status_socket(asked_for: Option<PathBuf>) -> Result<Option<StatusSocket>, Box<dyn Error>> {
-    let bind = |path: PathBuf| {
-        StatusSocket::bind(&path)
-            .inspect(|_| info!("status at {}", path.display()))
-            .map_err(Box::<dyn Error>::from)
-    };
-    if let Some(path) = asked_for {
-        return bind(path).map(Some);
-    }
-    match Surroundings::of_process().own().map_err(Box::<dyn Error>::from).and_then(bind) {
-        Ok(socket) => Ok(Some(socket)),
-        Err(error) => {
-            warn!("no status: {error}");
-            Ok(None)
-        }
-    }
 }
 
 fn tell_systemd(state: &NotifyState<'_>) {

@@ -18,6 +18,7 @@ pub mod hands;
 pub mod interface;
 pub mod keeper;
 pub mod leaps;
+pub mod metrics;
 pub mod nics;
 pub mod phc;
 pub mod port;

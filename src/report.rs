@@ -1,6 +1,7 @@
 //! The running server as the status tells it: every figure is read from where it is made, at the moment of asking.
 
 mod interfaces;
+mod limits;
 mod nics;
 mod sources;
 
@@ -16,9 +17,11 @@ use crate::pulse::{Pulse, PulseState};
 use crate::state::{counter_name, hertz};
 use crate::status::{
     ClientsQuestion, ClientsStatus, ClockStatus, Counters, InterfaceStatus, LeapStatus, PortStatus,
-    Residence, SourceStatus, State, Status, SteeringStatus, Tracking, TransmitStatus, WorkerStatus,
+    Residence, SourceStanding, SourceStatus, State, Status, SteeringStatus, Tracking, TransmitStatus,
+    WorkerStatus,
 };
 use crate::steer::{Figures, Steering, standing_text};
+use crate::worker::Limits;
 use maser_core::refclock::Standing;
 use maser_core::snapshot::Snapshot;
 use maser_core::time::{BUILD_DATE, LeapIndicator, NtpTimestamp, Span, Ticks};
@@ -48,8 +51,8 @@ pub struct WorkerView {
 /// Where the served clock comes from.
 #[derive(Debug)]
 pub enum Flow {
-    /// The machine's own clock, the only source.
-    Machine(Arc<Pulse>),
+    /// The machine's own clock, the only source, and the leap seconds known from a file.
+    Machine(Arc<Pulse>, Leaps),
     /// Any other sources, and the leap seconds known from a file.
     Sources(Arc<Disciplined>, Leaps),
 }
@@ -71,6 +74,8 @@ pub struct View {
     pub nics: Arc<[NicView]>,
     /// Who may ask.
     pub access: Access,
+    /// By what the workers limit; none where nobody is limited.
+    pub limits: Option<Limits>,
     /// The pulse flow.
     pub flow: Flow,
     /// Who steers the machine's clock, if anybody is to.
@@ -106,7 +111,10 @@ impl View {
             ..Tracking::default()
         };
         let (sources, mut tracking) = match &self.flow {
-            Flow::Machine(pulse) => self.machine(pulse.state(), served, snapshot.synchronised_at(now)),
+            Flow::Machine(pulse, leaps) => {
+                let (sources, tracking) = self.machine(pulse.state(), served, snapshot.synchronised_at(now));
+                (sources, Tracking { leap: sources::leap_file(leaps, &snapshot, now), ..tracking })
+            }
             Flow::Sources(clock, leaps) => {
                 sources::figures(&self.config, &clock.figures(now), leaps, served, &snapshot, now)
             }
@@ -134,6 +142,7 @@ impl View {
             interfaces: self.interfaces(),
             nics: self.nics.iter().map(|nic| nics::status(nic, &self.workers, &snapshot)).collect(),
             access: self.access.status(),
+            limit: self.limits.as_ref().and_then(limits::status),
             workers: self.workers.iter().map(|view| self.worker(view)).collect(),
         }
     }
@@ -161,6 +170,11 @@ impl View {
 
     /// The machine's own clock, the only source that there is here.
     fn sources(&self, pulse: &PulseState) -> Vec<SourceStatus> {
+        let standing = match pulse.standing {
+            Some(Standing::Synchronised | Standing::Local) => SourceStanding::Followed,
+            Some(Standing::Unsynchronised | Standing::BeforeBuild) => SourceStanding::Invalid,
+            None => SourceStanding::Waiting,
+        };
         let verdict = match pulse.standing {
             Some(Standing::Synchronised) => "synchronised by whatever keeps it",
             Some(Standing::Local) => "not synchronised, served at the local stratum",
@@ -173,6 +187,7 @@ impl View {
             kind: source.kind.of_type().word().to_owned(),
             place: source.kind.to_string(),
             verdict: verdict.to_owned(),
+            standing,
             stratum: match source.kind {
                 SourceKind::Machine { stratum } => Some(stratum.get()),
                 SourceKind::Gpsd(_)
@@ -203,6 +218,7 @@ impl View {
     fn worker(&self, view: &WorkerView) -> WorkerStatus {
         let named = |(name, count): (&str, u64)| (name.to_owned(), count);
         let buckets: Vec<(u64, u64)> = view.counts.residence().collect();
+        let errors: Vec<(u64, u64)> = view.counts.stamp_errors().collect();
         let lateness = view.counts.lateness();
         let seconds = |nanos: i64| Span::from_nanos(nanos).as_seconds_f64();
         WorkerStatus {
@@ -218,6 +234,7 @@ impl View {
                 corrected: self.config.server.transmit_correction,
                 lateness_s: lateness.map(|lateness| seconds(lateness.median_ns.into())),
                 spread_s: lateness.map(|lateness| seconds(lateness.spread_ns.into())),
+                errors: Residence::from_buckets(&errors),
             },
         }
     }

@@ -179,6 +179,7 @@ impl Server {
             refused,
             nics: nic_views,
             access,
+            limits,
             flow,
             steering,
             workers,

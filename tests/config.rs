@@ -325,6 +325,7 @@ fn the_command_line_overrides_the_file() {
         busy_poll: false,
         limit: Some(9),
         status_socket: Some("here.sock".into()),
+        metrics: vec![address],
     };
     let config = file.clone().overridden(overrides).unwrap();
     assert_eq!(
@@ -334,6 +335,7 @@ fn the_command_line_overrides_the_file() {
     assert_eq!((config.server.idle, config.server.batch.get()), (Idle::Block, 128));
     assert_eq!((config.limit.rate, file.limit.rate), (9, 8));
     assert_eq!(config.status.socket.as_deref(), Some(Path::new("here.sock")));
+    assert_eq!(config.metrics.listen, [address]);
     assert_eq!((config.sources, config.local), (file.sources.clone(), file.local));
     let twice = Overrides { listen: vec![address, address], ..Overrides::default() };
     let error = file.overridden(twice).unwrap_err().to_string();

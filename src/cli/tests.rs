@@ -49,12 +49,22 @@ fn every_argument_reaches_the_configuration() {
         "spin",
         "--status-socket",
         "/s",
+        "--metrics",
+        "127.0.0.1:9123",
+        "--metrics",
+        "[::1]:9123",
     ]);
     let config = arguments.configuration(None).unwrap();
     assert_eq!(config.server.listen.len(), 2);
     assert_eq!((config.server.port, config.server.idle), (PortChoice::Socket, Idle::Spin));
     assert_eq!(config.server.workers, Workers::Cores(vec![0, 2, 3]));
     assert_eq!(config.status.socket, Some("/s".into()));
+    assert_eq!(config.metrics.listen, ["127.0.0.1:9123".parse().unwrap(), "[::1]:9123".parse().unwrap()]);
+    let twice = serve(&["--metrics", "[::1]:1", "--metrics", "[::1]:1"]).configuration(None).unwrap_err();
+    assert_eq!(twice.to_string(), "--metrics [::1]:1 is given twice; leave one out");
+    let nine: Vec<String> = (1..10).flat_map(|port| ["--metrics".into(), format!("[::1]:{port}")]).collect();
+    let many = serve(&nine.iter().map(String::as_str).collect::<Vec<_>>()).configuration(None).unwrap_err();
+    assert_eq!(many.to_string(), "--metrics is given 9 times; 8 is the most");
     assert!(serve(&["--screen"]).screen);
     let limit = |rate| serve(&["--limit", rate]).configuration(None).unwrap().limit;
     assert_eq!((limit("off").rate, limit("0").rate), (0, 0));
@@ -192,6 +202,6 @@ fn the_keys_are_told() {
         let name = format!("{}.{}", key.section, key.name);
         text.lines().any(|line| line == name || line.starts_with(&format!("{name} (type ")))
     };
-    assert_eq!(KEYS.iter().filter(told).count(), 66);
+    assert_eq!(KEYS.iter().filter(told).count(), 67);
     assert!(text.contains("\nsource.baud (type nmea, ubx)\n    Takes one of 4800, "), "{text}");
 }

@@ -17,6 +17,9 @@ impl fmt::Display for Config {
         if let Some(socket) = &self.status.socket {
             writeln!(f, "\n[status]\nsocket = {}", quoted_path(socket))?;
         }
+        if !self.metrics.listen.is_empty() {
+            writeln!(f, "\n[metrics]\nlisten = {}", addresses(&self.metrics.listen))?;
+        }
         for source in &self.sources {
             self.write_source(source, f)?;
         }

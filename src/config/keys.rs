@@ -5,6 +5,7 @@
 
 pub(super) mod access;
 pub(super) mod limit;
+pub(super) mod metrics;
 pub(super) mod source;
 
 use std::fmt;
@@ -45,6 +46,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("limit", "[limit]"),
     ("access", "[access]"),
     ("status", "[status]"),
+    ("metrics", "[metrics]"),
     ("source", "[[source]]"),
     ("clock", "[clock]"),
     ("smear", "[smear]"),
@@ -338,6 +340,7 @@ pub const KEYS: &[&Key] = &[
     &access::DENY_KISS,
     &access::BOGONS,
     &SOCKET,
+    &metrics::LISTEN,
     &source::TYPE,
     &source::NAME,
     &source::PREFER,

@@ -10,6 +10,7 @@ mod display;
 mod keys;
 mod limit;
 mod load;
+mod metrics;
 mod parse;
 mod paths;
 mod read_sources;
@@ -34,6 +35,7 @@ pub use limit::{
     PREFIX_IP6, RATE_MAX, limit_rate,
 };
 pub use load::{CONFIG_OCTETS_MAX, LoadError, check, load, text};
+pub use metrics::{METRICS_LISTEN_MAX, Metrics};
 pub use parse::parse;
 pub use report::Problem;
 pub use source::{BAUDS, Edge, GpsdPlace, Serial, Source, SourceKind, SourceType, Timescale};
@@ -55,6 +57,8 @@ pub struct Config {
     pub access: Access,
     /// How the server tells about itself.
     pub status: Status,
+    /// Where figures are given to monitoring systems.
+    pub metrics: Metrics,
     /// Where the time comes from: 1 to [`maser_core::discipline::SOURCES_MAX`], in the order of the file.
     pub sources: Vec<Source>,
     /// How that time is kept and served.
@@ -201,6 +205,7 @@ impl Config {
             limit: Limit::default(),
             access: Access::default(),
             status: Status::default(),
+            metrics: Metrics::default(),
             clock: Clock::unstated(&sources),
             sources,
             smear: None,
@@ -210,7 +215,7 @@ impl Config {
 
     /// With what the command line says instead.
     pub fn overridden(mut self, overrides: Overrides) -> Result<Self, OverrideError> {
-        let Overrides { listen, port, interfaces, workers, idle, busy_poll, limit, status_socket } =
+        let Overrides { listen, port, interfaces, workers, idle, busy_poll, limit, status_socket, metrics } =
             overrides;
         if listen.len() > LISTEN_MAX {
             return Err(OverrideError::TooMany(listen.len()));
@@ -246,11 +251,20 @@ impl Config {
             self.limit = self.limit.at(rate);
         }
         self.status.socket = status_socket.or(self.status.socket);
+        if metrics.len() > METRICS_LISTEN_MAX {
+            return Err(OverrideError::TooManyMetrics(metrics.len()));
+        }
+        if let Some(twice) = first_repeated(&metrics) {
+            return Err(OverrideError::MetricsTwice(*twice));
+        }
+        if !metrics.is_empty() {
+            self.metrics.listen = metrics;
+        }
         Ok(self)
     }
 }
 
-fn first_repeated(names: &[String]) -> Option<&String> {
+fn first_repeated<T: PartialEq>(names: &[T]) -> Option<&T> {
     names
         .iter()
         .enumerate()
@@ -277,6 +291,8 @@ pub struct Overrides {
     pub limit: Option<u32>,
     /// Where the status is asked for.
     pub status_socket: Option<PathBuf>,
+    /// Where metrics are asked for; empty to leave it.
+    pub metrics: Vec<SocketAddr>,
 }
 
 /// Why the command line can't be followed.
@@ -297,6 +313,12 @@ pub enum OverrideError {
     /// More interfaces than a server may have.
     #[error("--interface is given {0} times; {INTERFACES_MAX} is the most")]
     TooManyInterfaces(usize),
+    /// An address for metrics is given twice.
+    #[error("--metrics {0} is given twice; leave one out")]
+    MetricsTwice(SocketAddr),
+    /// More addresses for metrics than a server may have.
+    #[error("--metrics is given {0} times; {METRICS_LISTEN_MAX} is the most")]
+    TooManyMetrics(usize),
     /// Port and interfaces don't go together.
     #[error("{0}; {advice}", advice = match .0 {
         WayError::NoInterface => "name one with --interface DEV (`ip link` lists them), or use --port auto",

@@ -11,7 +11,9 @@ use super::report::{Problem, Report};
 use super::section::{self, Field, Section, table};
 use super::source::SourceType;
 use super::value::{self, INTERFACES_MAX, LISTEN_MAX, NicStamps, Stratum, WayError, Workers};
-use super::{Clock, Config, Server, Smear, Source, Status, access, keys, limit, paths, read_sources, span};
+use super::{
+    Clock, Config, Server, Smear, Source, Status, access, keys, limit, metrics, paths, read_sources, span,
+};
 
 /// Reads a whole file's text; on failure every problem in the order of the file, never none.
 pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
@@ -27,6 +29,7 @@ pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
     let limit = limit::read(document, &mut report);
     let access = access::read(document, &mut report);
     let status = read_status(document, &mut report);
+    let metrics = metrics::read(document, &mut report);
     let sources = read_sources::read(document, &mut report).unwrap_or_default();
     let clock = read_clock(document, &sources, &mut report);
     let smear = read_smear(document, &server, &mut report);
@@ -35,7 +38,7 @@ pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
     let problems = report.finish();
     // Without a source there is a problem that says so.
     if problems.is_empty() && !sources.is_empty() {
-        Ok(Config { server, limit, access, status, sources, clock, smear, local })
+        Ok(Config { server, limit, access, status, metrics, sources, clock, smear, local })
     } else {
         Err(problems)
     }
@@ -112,16 +115,25 @@ fn read_server(document: &DeTable<'_>, report: &mut Report<'_>) -> Server {
 }
 
 fn read_listen(field: &Field<'_>, report: &mut Report<'_>) -> Option<Vec<SocketAddr>> {
+    if field.elements(keys::LISTEN_ELEMENT).is_some_and(|elements| elements.is_empty()) {
+        field.refuse("an empty list: the server would answer nobody", report);
+        return None;
+    }
+    read_addresses(field, LISTEN_MAX, report)
+}
+
+/// At most so many addresses, none twice; as many as are right, and the others are reported.
+pub(super) fn read_addresses(
+    field: &Field<'_>,
+    most: usize,
+    report: &mut Report<'_>,
+) -> Option<Vec<SocketAddr>> {
     let Some(elements) = field.elements(keys::LISTEN_ELEMENT) else {
         field.refuse_type(report);
         return None;
     };
-    if elements.is_empty() {
-        field.refuse("an empty list: the server would answer nobody", report);
-        return None;
-    }
-    if elements.len() > LISTEN_MAX {
-        field.refuse(format!("{} addresses are too many, {LISTEN_MAX} is the most", elements.len()), report);
+    if elements.len() > most {
+        field.refuse(format!("{} addresses are too many, {most} is the most", elements.len()), report);
         return None;
     }
     let mut addresses = Vec::new();

@@ -1,5 +1,6 @@
 //! What a server starts with: the first message, from the keeper.
 
+use super::outlets::Which;
 use crate::config::CONFIG_OCTETS_MAX;
 use crate::hands::Past;
 use crate::interface::{InterfaceFacts, NicFacts};
@@ -15,8 +16,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub(super) struct Handover {
     /// The configuration's text as the keeper read it, so that a server started again means the same.
     pub config: Option<String>,
-    /// Whether the status socket's descriptor comes along.
-    pub status: bool,
+    /// Which sockets to tell about itself come along.
+    pub outlets: Which,
     /// Three descriptors each come along, and if there is any three for all of them.
     pub interfaces: Vec<InterfaceFacts>,
     /// Interfaces' names, and why the program isn't on them.

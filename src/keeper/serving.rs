@@ -5,6 +5,7 @@ use super::{start_log, terminal_width};
 use crate::cli::ServeArguments;
 use crate::hands::Hands;
 use crate::hands::fault::shortened;
+use crate::metrics::MetricsServer;
 use crate::start::{Handed, HandedInterface, HandedShared, Server};
 use crate::state::legacy::Legacy;
 use crate::status::{self, Page, StatusServer};
@@ -19,8 +20,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{panic, process, thread};
@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
     die_of_panics();
 
     let mut next = || descriptors.next().ok_or(io::Error::from(io::ErrorKind::InvalidData));
-    let status_socket: Option<OwnedFd> = handover.status.then(&mut next).transpose()?;
+    let outlets = handover.outlets.take(&mut next)?;
     let interfaces = handover.interfaces.into_iter().map(|facts| {
         let (sockets_map, counts_map) = (next()?, next()?);
         let limits = DriverLimits::from_fd(next()?)?;
@@ -63,12 +63,17 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
     let (refused, again, steering) = (handover.refused, handover.again, handover.steering);
     let handed = Handed { interfaces, shared, refused, nics, hands: hands.clone(), again, legacy, steering };
     let server = Server::start(config, handed)?;
-    let status_server = status_socket.map(|socket| {
+    let status_server = outlets.status.map(|socket| {
         let (view, clients) = (server.view(), server.view());
         let clients = move |question: &_| clients.clients(question);
-        StatusServer::over(UnixListener::from(socket), move || view.status(), clients)
+        StatusServer::over(socket, move || view.status(), clients)
     });
     let status_server = status_server.transpose()?;
+    let metrics_server = (!outlets.metrics.is_empty()).then(|| {
+        let view = server.view();
+        MetricsServer::over(outlets.metrics, move || view.status())
+    });
+    let metrics_server = metrics_server.transpose()?;
     hands.ready().map_err(|fault| fault.to_string())?;
 
     let stop_screen = Arc::new(AtomicBool::new(false));
@@ -81,7 +86,7 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
     });
     wait_for_signal(&signals, &server)?;
     stop_screen.store(true, Ordering::Relaxed);
-    drop(status_server);
+    drop((status_server, metrics_server));
     server.stop()?;
     if let Some(screen) = screen {
         screen.join().map_err(|_| "the screen has panicked: please report this")??;

@@ -1,5 +1,6 @@
 use super::broker::Broker;
 use super::interfaces::Interfaces;
+use super::outlets::Outlets;
 
 use super::process::{Ended, Running, START_MAX};
 use super::restarts::Restarts;
@@ -208,7 +209,7 @@ fn keeper(config: Config) -> (Keeper, Channel) {
     let keeper = Keeper {
         signals: SignalFd::new(&SigSet::empty()).unwrap(),
         config: None,
-        status: None,
+        outlets: Outlets::default(),
         interfaces: Interfaces::default(),
         nics: super::nics::Nics::default(),
         looked: now(),

@@ -5,7 +5,7 @@
 use crate::config::{Config, Source, SourceKind};
 use crate::leaps::{Leaps, date};
 use crate::pulse::disciplined::{Driven, Figures, Happened};
-use crate::status::{EventStatus, LeapKnowledge, NextLeap, SourceStatus, State, Tracking};
+use crate::status::{EventStatus, LeapKnowledge, NextLeap, SourceStanding, SourceStatus, State, Tracking};
 use maser_core::discipline::{LeapAuthority, SourceReport, State as ClockState, Unusable, Verdict};
 use maser_core::snapshot::Snapshot;
 use maser_core::time::{Span, Ticks};
@@ -112,6 +112,7 @@ fn status(source: &Source, report: &SourceReport, driven: &Driven) -> SourceStat
             None => source.kind.to_string(),
         },
         verdict: verdict(report),
+        standing: standing(report.verdict),
         reach: Some(report.reach),
         stratum: match source.kind {
             SourceKind::Machine { stratum } => Some(stratum.get()),
@@ -144,8 +145,35 @@ fn verdict(report: &SourceReport) -> String {
     }
 }
 
+const fn standing(verdict: Verdict) -> SourceStanding {
+    match verdict {
+        Verdict::Followed => SourceStanding::Followed,
+        Verdict::Combined => SourceStanding::Averaged,
+        Verdict::Agrees | Verdict::Votes => SourceStanding::Agrees,
+        Verdict::Outlier => SourceStanding::Outlier,
+        Verdict::Falseticker { .. } => SourceStanding::Falseticker,
+        Verdict::Unusable(Unusable::Probation) => SourceStanding::Probation,
+        Verdict::TooDistant { .. } => SourceStanding::Distant,
+        Verdict::NoMajority | Verdict::PulseWithoutSecond => SourceStanding::Undecided,
+        Verdict::Unusable(Unusable::Invalid | Unusable::NoNumber) => SourceStanding::Invalid,
+        Verdict::Unusable(Unusable::Unreachable) => SourceStanding::Unreachable,
+        Verdict::Absent | Verdict::Unusable(Unusable::Silent | Unusable::NoLabel) => SourceStanding::Waiting,
+    }
+}
+
+/// What a file says of leap seconds, and no more: of the machine's own clock the kernel tells.
+pub(super) fn leap_file(leaps: &Leaps, snapshot: &Snapshot, now: Ticks) -> LeapKnowledge {
+    let expires = leaps.complete_until();
+    let left = snapshot.line.zip(expires).map(|(line, expires)| expires - snapshot.leap.utc(line.at(now)));
+    LeapKnowledge {
+        file_expires: expires.map(date),
+        file_left_s: left.map(Span::as_seconds_f64),
+        ..LeapKnowledge::default()
+    }
+}
+
 fn leap(leaps: &Leaps, authority: LeapAuthority, snapshot: &Snapshot, now: Ticks) -> LeapKnowledge {
-    let Some(line) = snapshot.line else { return LeapKnowledge::default() };
+    let Some(line) = snapshot.line else { return leap_file(leaps, snapshot, now) };
     let tai = line.at(now);
     let utc = snapshot.leap.utc(tai);
     let offset = snapshot.leap.offset_at(tai);
@@ -169,7 +197,7 @@ fn leap(leaps: &Leaps, authority: LeapAuthority, snapshot: &Snapshot, now: Ticks
         tai_minus_utc_s: Some(offset),
         next,
         known_from: known_from.to_owned() + &warning.unwrap_or_default(),
-        file_expires: leaps.complete_until().map(date),
+        ..leap_file(leaps, snapshot, now)
     }
 }
 

@@ -76,9 +76,9 @@ impl Threads {
         let watch = ClockWatch::new().map_err(system("no timer that notices steps of CLOCK_REALTIME"))?;
         let (stop, running) = (Arc::clone(&self.stop_pulse), Arc::clone(&pulse));
         self.spawn_pulse(move || running.run(&mut clock, counter, &mut writer, &watch, &stop))?;
-        let watch = leaps::watch(leaps, Arc::clone(&pulse), hands.clone(), &self.stop_drivers);
+        let watch = leaps::watch(leaps.clone(), Arc::clone(&pulse), hands.clone(), &self.stop_drivers);
         self.keepers.push(("leaps", watch.map_err(system(NO_LEAPS_THREAD))?));
-        Ok(Flow::Machine(pulse))
+        Ok(Flow::Machine(pulse, leaps))
     }
 
     /// The pulse flow of any other sources, without their drivers: the clock over them, and what is kept of it.

@@ -11,6 +11,7 @@ mod clients;
 mod clients_table;
 mod columns;
 mod interfaces;
+mod limit;
 mod nics;
 mod place;
 mod residence;
@@ -31,6 +32,7 @@ pub use client::{ClientError, fetch, fetch_clients, find};
 pub use clients::{ByFate, ClientStatus, ClientsQuestion, ClientsStatus, Order, TOP_MAX};
 pub use clients_table::clients_table;
 pub use interfaces::{InterfaceStatus, QueueStatus};
+pub use limit::{LimitStatus, PlacesStatus};
 pub use nics::{NicStatus, StampStatus};
 pub use place::{NoPlace, Surroundings};
 pub use residence::Residence;
@@ -40,7 +42,9 @@ pub(crate) use sources::mark;
 pub use sources::sources_table;
 pub use table::table;
 pub(crate) use table::{core_name, reference_name};
-pub use timing::{EventStatus, LeapKnowledge, NextLeap, SourceStatus, SteeringStatus, Tracking};
+pub use timing::{
+    EventStatus, LeapKnowledge, NextLeap, SourceStanding, SourceStatus, SteeringStatus, Tracking,
+};
 pub use tracking::tracking_table;
 pub use units::rfc3339;
 pub(crate) use units::{
@@ -91,6 +95,8 @@ pub struct Status {
     pub nics: Vec<NicStatus>,
     /// Who may ask.
     pub access: AccessStatus,
+    /// How full the limiter's table is; none where nobody is limited.
+    pub limit: Option<LimitStatus>,
     /// Who answers them.
     pub workers: Vec<WorkerStatus>,
 }
@@ -116,6 +122,19 @@ pub enum State {
     Synchronised,
 }
 
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Cold,
+        Self::Acquiring,
+        Self::Locked,
+        Self::Holdover,
+        Self::Unsynchronised,
+        Self::Local,
+        Self::Synchronised,
+    ];
+}
+
 /// What replies say of the next leap second (RFC 5905 §7.3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -129,6 +148,22 @@ pub enum LeapStatus {
     /// The clock isn't synchronised.
     #[default]
     Unsynchronised,
+}
+
+impl LeapStatus {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::None, Self::Insert, Self::Delete, Self::Unsynchronised];
+
+    /// As the document has it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Insert => "insert",
+            Self::Delete => "delete",
+            Self::Unsynchronised => "unsynchronised",
+        }
+    }
 }
 
 /// What counts time between corrections.
@@ -190,6 +225,8 @@ pub struct TransmitStatus {
     pub lateness_s: Option<f64>,
     /// Half of the distance between the quartiles; none as well.
     pub spread_s: Option<f64>,
+    /// How far from the departures that were told transmit timestamps are, to either side.
+    pub errors: Residence,
 }
 
 impl Status {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::access::access_lines;
 use super::columns::{Columns, section};
 use super::interfaces::{interface_lines, verdict_lines};
+use super::limit::limit_lines;
 use super::nics::nic_lines;
 use super::tracking::steering_text;
 use super::units::{count, nanoseconds, printable, seconds, signed_seconds, uptime};
@@ -75,6 +76,10 @@ pub fn table(status: &Status, all: bool) -> String {
     if !status.access.files.is_empty() {
         text.push('\n');
         text.push_str(&access_lines(status));
+    }
+    if let Some(limit) = &status.limit {
+        text.push('\n');
+        text.push_str(&limit_lines(limit));
     }
     text.push('\n');
     text.push_str(&counter_lines(status, all));
@@ -238,6 +243,10 @@ XDP eth0           12,423,718  100.00 %
   not-served            1,040    0.01 %
   steered          12,345,678   99.37 %
 XDP eth1                    0
+
+Limits        Places    Taken     Held  Regular
+addresses  7,339,997  25.00 %  12.50 %  10.00 %
+prefixes   1,048,565   1.00 %   0.20 %   0.00 %
 
 Answers           19,224,691  99.99 %
   server          19,224,691  99.99 %

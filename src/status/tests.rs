@@ -35,6 +35,10 @@ pub(crate) fn plausible() -> Status {
         interfaces: interfaces(),
         nics: Vec::new(),
         access: AccessStatus { prefixes: 19, files: Vec::new() },
+        limit: Some(LimitStatus {
+            addresses: PlacesStatus { places: 7_339_997, taken: 0.25, held: 0.125, regular: 0.1 },
+            prefixes: PlacesStatus { places: 1_048_565, taken: 0.01, held: 0.002, regular: 0.0 },
+        }),
         workers: vec![
             WorkerStatus {
                 port: "af-xdp".to_owned(),
@@ -43,6 +47,7 @@ pub(crate) fn plausible() -> Status {
                     corrected: true,
                     lateness_s: Some(7.1e-6),
                     spread_s: Some(2.1e-7),
+                    errors: Residence::from_buckets(&[(0, 0), (128, 900), (256, 90), (512, 0)]),
                 },
                 ..worker(0, 12_345_678, 1_040, 0)
             },
@@ -157,6 +162,7 @@ fn tracking() -> Tracking {
             next: None,
             known_from: "the leap file".to_owned(),
             file_expires: Some(rfc3339(1_814_140_800, 0)),
+            file_left_s: Some(18_841_496.875),
         },
         steering: None,
         unsynchronised_count: 1,

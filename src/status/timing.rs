@@ -18,6 +18,8 @@ pub struct SourceStatus {
     pub place: String,
     /// Whether it is followed, and why not: "followed", "agrees", "falseticker: 1.000 s off", "waiting: …", "unreachable".
     pub verdict: String,
+    /// The same in one of a few words.
+    pub standing: SourceStanding,
     /// The last eight times when it should have told something, the latest in the lowest bit, 1 where it did; none
     /// where that isn't kept.
     pub reach: Option<u8>,
@@ -39,6 +41,70 @@ pub struct SourceStatus {
     pub problem: Option<String>,
     /// What its driver counted.
     pub counters: Counters,
+}
+
+/// What becomes of a source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceStanding {
+    /// The clock follows it.
+    Followed,
+    /// It is averaged with the one that is followed.
+    Averaged,
+    /// It is right, and others are followed.
+    Agrees,
+    /// It is right, but too far from the others to be averaged.
+    Outlier,
+    /// The majority calls it wrong.
+    Falseticker,
+    /// It was wrong a short while ago.
+    Probation,
+    /// It can be further off than is allowed.
+    Distant,
+    /// No majority tells whether it is right.
+    Undecided,
+    /// It doesn't vouch for what it says.
+    Invalid,
+    /// Nothing has come from it for too long.
+    Unreachable,
+    /// What is needed of it hasn't come yet.
+    #[default]
+    Waiting,
+}
+
+impl SourceStanding {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Followed,
+        Self::Averaged,
+        Self::Agrees,
+        Self::Outlier,
+        Self::Falseticker,
+        Self::Probation,
+        Self::Distant,
+        Self::Undecided,
+        Self::Invalid,
+        Self::Unreachable,
+        Self::Waiting,
+    ];
+
+    /// As the document has it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Followed => "followed",
+            Self::Averaged => "averaged",
+            Self::Agrees => "agrees",
+            Self::Outlier => "outlier",
+            Self::Falseticker => "falseticker",
+            Self::Probation => "probation",
+            Self::Distant => "distant",
+            Self::Undecided => "undecided",
+            Self::Invalid => "invalid",
+            Self::Unreachable => "unreachable",
+            Self::Waiting => "waiting",
+        }
+    }
 }
 
 /// How the served clock follows the sources.
@@ -108,7 +174,7 @@ pub struct SteeringStatus {
 }
 
 /// What is known of leap seconds.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LeapKnowledge {
     /// TAI − UTC now.
@@ -119,6 +185,8 @@ pub struct LeapKnowledge {
     pub known_from: String,
     /// When the leap file expires, as [`super::rfc3339`] writes it.
     pub file_expires: Option<String>,
+    /// How long it is until then by the served clock, less than nothing afterwards; none while the time isn't known.
+    pub file_left_s: Option<f64>,
 }
 
 /// A leap second to come.

@@ -258,6 +258,8 @@ impl Departures {
         if let Some((client, returned)) = client {
             self.pairs.keep(&client, receive, at, returned);
         }
+        // By what is added now: it moves slowly, and the departure is told within milliseconds.
+        counts.stamp_error_ns((late - self.correction).abs().as_nanos().unsigned_abs());
         if sampled {
             self.sends.learn_late(late);
         }

@@ -7,6 +7,7 @@
 # What clients.rs finds, by its path below the cache:
 #   chrony/ ntpsec/ openntpd/ timesyncd/ ntplib/   one unpacked tree each
 #   gpsd/                                          for sources.rs: gpsd and gpsfake, unpacked
+#   prometheus/                                    for metrics.rs: prometheus and promtool, unpacked
 #   ntpd-rs/bin/ ntpd-rs/clock_shim.so             built here
 #   versions                                       what this script found at its last run
 set -eu
@@ -96,6 +97,7 @@ unpack ntpsec 1.2.2 ntpsec ntpsec-ntpdig python3-ntp
 unpack openntpd 6.2p3 openntpd
 unpack timesyncd 252 systemd-timesyncd libsystemd-shared
 unpack ntplib 0.3.3 python3-ntplib
+unpack prometheus 2.42.0 prometheus
 unpack gpsd 3.22 gpsd gpsd-clients libgps28 python3-gps
 
 # NTPsec's Python code looks for its library next to itself, else in the machine's own directory.
@@ -133,6 +135,7 @@ stamped() { awk '{ print $1 }' "$cache/$1/.stamp"; }
 	row openntpd "$(stamped openntpd)" openntpd/usr/sbin/ntpd
 	row timesyncd "$(stamped timesyncd)" timesyncd/lib/systemd/systemd-timesyncd
 	row gpsd "$(stamped gpsd)" gpsd/usr/sbin/gpsd
+	row prometheus "$(stamped prometheus)" prometheus/usr/bin/prometheus
 	row ntpd-rs $NTPD_RS ntpd-rs/bin/ntp-daemon
 	row ntplib "$(stamped ntplib)" ntplib/usr/lib/python3/dist-packages/ntplib.py
 } >"$cache/versions"

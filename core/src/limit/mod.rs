@@ -41,12 +41,14 @@ pub mod hash;
 pub mod overload;
 
 mod bucket;
+mod census;
 mod entry;
 mod limiter;
 mod moment;
 mod table;
 
 pub use bucket::Bucket;
+pub use census::{Census, Places};
 pub use entry::Entry;
 pub use limiter::{Fate, Limit, Limiter, Place, Rules};
 pub use moment::{Clock, Moment};
