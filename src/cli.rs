@@ -2,10 +2,12 @@
 
 mod clients;
 mod doctor;
+mod reload;
 mod top;
 
 pub use self::clients::ClientsArguments;
 pub use self::doctor::DoctorArguments;
+pub use self::reload::{ReloadArguments, ReloadError};
 pub use self::top::TopArguments;
 
 use std::io::{self, Write};
@@ -40,8 +42,17 @@ pub enum Command {
     /// Without a configuration it answers at `127.0.0.1:11123` and `[::1]:11123` from this machine's clock, which needs
     /// no privilege: replies are of stratum 4 while the kernel says that the clock is synchronised (as on a host that
     /// follows public servers) and of stratum 10 while it doesn't. What is given here overrides the configuration.
-    /// SIGINT, SIGTERM and SIGHUP stop it (there is no reload yet).
+    /// SIGINT and SIGTERM stop it; at SIGHUP it reads the configuration again (see `maser reload`). Sockets that a service
+    /// manager has opened for it (LISTEN_FDS) are used for the addresses that they are bound to.
     Serve(ServeArguments),
+    /// Have a running server read its configuration again
+    ///
+    /// As SIGHUP does, and says what came of it. A second server is started beside the one that answers and takes over: no
+    /// request is lost, the clock goes on, and clients keep what they have left of their limits. A configuration that is wrong
+    /// in any way changes nothing. Counters begin anew. server.interface, server.nic_stamps, server.busy_poll, status.socket and
+    /// clock.state take a restart, with server.interface limit.memory as well. The exit status is 0 if it was applied, 1 if
+    /// it was refused, 2 if there is no server, or nothing was heard of it.
+    Reload(ReloadArguments),
     /// Put back the settings of network interfaces that a killed server left changed
     ///
     /// `maser serve` puts them back itself, however it ends, and at its next start if it was killed. This is for a service

@@ -16,7 +16,8 @@ pub use steering::Past;
 
 use crate::config::AccessKind;
 use crate::interface::NicNow;
-use ask::{Answer, Ask, receive, send};
+use crate::status::LoadStatus;
+use ask::{Answer, Ask, Turn, receive, send};
 use maser_core::steer::Order;
 use maser_sys::handover::Channel;
 use maser_sys::pps::Edge;
@@ -62,9 +63,43 @@ impl Hands {
         }
     }
 
-    /// Says that requests are answered.
-    pub(crate) fn ready(&self) -> Result<(), Fault> {
-        self.do_or_ask(|_| Ok(None), &Ask::Ready).map(drop)
+    /// Says that requests are answered, and waits until a server that has answered before has ended: what only one may have
+    /// is this one's from then on.
+    ///
+    /// # Errors
+    /// When the keeper doesn't answer.
+    pub fn ready(&self) -> Result<(), Fault> {
+        self.do_or_ask(|_| Ok(None), &Ask::Turn(Turn::Ready)).map(drop)
+    }
+
+    /// Waits until a server that answers meanwhile has left the interfaces' queues.
+    ///
+    /// # Errors
+    /// When the keeper doesn't answer.
+    pub fn queues(&self) -> Result<(), Fault> {
+        self.do_or_ask(|_| Ok(None), &Ask::Turn(Turn::Queues)).map(drop)
+    }
+
+    /// Says that the interfaces' queues are left.
+    pub(crate) fn queues_left(&self) -> Result<(), Fault> {
+        self.do_or_ask(|_| Ok(None), &Ask::Turn(Turn::QueuesLeft)).map(drop)
+    }
+
+    /// Says what is in the way of a server that was to take over.
+    pub(crate) fn failed(&self, why: String) -> Result<(), Fault> {
+        self.do_or_ask(|_| Ok(None), &Ask::Turn(Turn::Failed(why))).map(drop)
+    }
+
+    /// What became of the configuration; none without a keeper.
+    #[must_use]
+    pub fn load(&self) -> Option<LoadStatus> {
+        match &*self.whose() {
+            Whose::Own(_) => None,
+            Whose::Keepers(keeper) => match ask(keeper, &Ask::Load) {
+                Ok((Answer::Load(load), _)) => Some(load),
+                Ok(_) | Err(_) => None,
+            },
+        }
     }
 
     /// A serial line, as [`maser_sys::serial::open_file`] opens it.
@@ -94,7 +129,7 @@ impl Hands {
         channel: Option<&maser_sys::phc::Channel>,
     ) -> Result<(File, PhcFacts), Fault> {
         match &mut *self.whose() {
-            Whose::Own(opener) => opener.phc(source, path, channel),
+            Whose::Own(opener) => opener.phc(path, channel),
             Whose::Keepers(keeper) => match ask(keeper, &Ask::Phc(source))? {
                 (Answer::Phc(facts), Some(file)) => Ok((file.into(), facts)),
                 (answer, _) => Err(unexpected(&answer)),
@@ -107,14 +142,14 @@ impl Hands {
     /// # Errors
     /// Why there can be none, and what to do about it.
     pub fn bind_gpsd(&self, source: usize, path: &Path) -> Result<UnixDatagram, Fault> {
-        self.descriptor(|opener| opener.gpsd(source, path), &Ask::Gpsd(source)).map(UnixDatagram::from)
+        self.descriptor(|opener| opener.gpsd(path), &Ask::Gpsd(source)).map(UnixDatagram::from)
     }
 
     /// Whether the file of the socket that gpsd writes to still leads to it.
     #[must_use]
-    pub fn is_gpsd_current(&self, source: usize) -> bool {
+    pub fn is_gpsd_current(&self, source: usize, path: &Path) -> bool {
         match &*self.whose() {
-            Whose::Own(opener) => opener.is_gpsd_current(source),
+            Whose::Own(opener) => opener.is_gpsd_current(path),
             Whose::Keepers(keeper) => {
                 matches!(ask(keeper, &Ask::IsGpsdCurrent(source)), Ok((Answer::Is(true), _)))
             }

@@ -134,6 +134,11 @@ impl Interface {
         &self.targets
     }
 
+    /// From the next [`follow`](Self::follow) on it answers for these instead.
+    pub fn answer_for(&mut self, listen: Vec<SocketAddr>) {
+        self.listen = listen;
+    }
+
     /// The map of the queues' sockets, for the server.
     ///
     /// # Errors

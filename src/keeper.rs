@@ -7,29 +7,32 @@
 //! ```
 //!
 //! One thread, one loop: signals, the server's questions, its end. A server that ends unexpectedly is started again; a
-//! keeper that is killed takes its server along.
+//! keeper that is killed takes its server along. To [reload](reload) it starts a second one, which takes over.
 
+mod asked;
 mod broker;
 mod handover;
 mod interfaces;
+mod loaded;
 mod nics;
 mod outlets;
 mod process;
 pub mod records;
+mod reload;
 mod resolver;
 mod restarts;
 mod serving;
+mod started;
 #[cfg(test)]
 mod tests;
 
 use crate::cli::ServeArguments;
 use crate::config::Config;
-use crate::hands::ask::{self, Answer, Ask};
-use crate::hands::fault::{Fault, shortened};
+use crate::sockets::{self, Sockets};
+use asked::Role;
 use broker::Broker;
-use handover::Handover;
 use interfaces::Interfaces;
-use maser_sys::handover::Channel;
+use loaded::{Loaded, Loads, Table, new_key};
 use maser_sys::kernel_clock::{self, KernelClock};
 use nics::Nics;
 use nix::errno::Errno;
@@ -40,17 +43,22 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use outlets::Outlets;
 use process::{Ended, Part, Running, START_MAX};
+use reload::{Reload, Retiring};
 use restarts::{BRIEF_MAX, Restarts};
 use sd_notify::NotifyState;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::process::{ExitCode, Stdio};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 use tracing::{Level, error, info, warn};
 
 /// A server that was told to stop and hasn't is killed after this.
 const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// Says that the kernel sent a signal, and no process (sigaction(2)).
+const SI_KERNEL: i32 = 0x80;
 
 /// So much of what the server says is logged.
 const LOGGED_OCTETS_MAX: usize = 200;
@@ -64,18 +72,25 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What is in the way, and what to do about it.
 pub fn serve(arguments: &ServeArguments) -> Result<ExitCode, Box<dyn Error>> {
     // Before any thread is started, and before there is a child whose end could be missed.
+    let given = sockets::given().map_err(|error| format!("LISTEN_FDS, LISTEN_PID: {error}"))?;
     let signals = signals()?;
-    let text = arguments.text()?;
-    let config = arguments.configuration(text.as_deref())?;
+    let loaded = Loaded::read(arguments)?;
+    let config = &loaded.config;
     start_log(arguments.screen && terminal_width().is_some());
-    let outlets = Outlets::open(&config)?;
-    restore_left(&config);
-    let interfaces = Interfaces::attach(&config).inspect_err(|_| restore_left(&config))?;
+    let sockets = Sockets::open(config, loaded.cores.len(), given)?;
+    let outlets = Outlets::open(config)?;
+    let table = Table::wanted(config).map_err(|error| format!("no memory for the limits' table: {error}"))?;
+    let key = new_key().map_err(|error| format!("no random number for the limits' key: {error}"))?;
+    restore_left(config);
+    let interfaces = Interfaces::attach(config).inspect_err(|_| restore_left(config))?;
     // Some drivers begin anew when a program is put on them.
-    let nics = Nics::take(&config);
+    let nics = Nics::take(config);
     let mut keeper = Keeper {
         signals,
-        config: text,
+        arguments: arguments.clone(),
+        sockets,
+        table,
+        key,
         outlets,
         interfaces,
         nics,
@@ -83,6 +98,11 @@ pub fn serve(arguments: &ServeArguments) -> Result<ExitCode, Box<dyn Error>> {
         renew_wanted: false,
         renewing: None,
         broker: Broker::new(config),
+        loads: Loads::new(arguments.config.clone()),
+        loaded: Rc::new(loaded),
+        reload_wanted: false,
+        reload: None,
+        retiring: None,
         server: None,
         start_at: Some(now()),
         has_been_ready: false,
@@ -107,8 +127,15 @@ pub fn serve_as_part(arguments: impl FnOnce() -> Option<ServeArguments>) -> Resu
 
 struct Keeper {
     signals: SignalFd,
-    /// The configuration's text.
-    config: Option<String>,
+    arguments: ServeArguments,
+    /// What servers are started with.
+    loaded: Rc<Loaded>,
+    loads: Loads,
+    sockets: Sockets,
+    /// The limiter's; none where it isn't the keeper's, or nobody's.
+    table: Option<Table>,
+    /// What its entries are found by.
+    key: [u64; 2],
     outlets: Outlets,
     interfaces: Interfaces,
     nics: Nics,
@@ -119,6 +146,12 @@ struct Keeper {
     /// When a server that gives way to another has had its time.
     renewing: Option<Duration>,
     broker: Broker,
+    /// Somebody wants the configuration to be read again.
+    reload_wanted: bool,
+    /// A server that is to take over.
+    reload: Option<Reload>,
+    /// One that another has taken over from.
+    retiring: Option<Retiring>,
     server: Option<Running>,
     /// When the next server is to be started; none while one runs.
     start_at: Option<Duration>,
@@ -131,42 +164,48 @@ struct Keeper {
 /// Why a wait has ended.
 struct Woken {
     signalled: bool,
-    asked: bool,
+    /// Who asks something.
+    asking: Vec<Role>,
     changed: bool,
 }
 
 impl Keeper {
     fn run(&mut self) -> Result<ExitCode, Box<dyn Error>> {
+        let mut outcome = None;
         loop {
             self.start_if_due()?;
-            let Woken { signalled, asked, changed } = self.wait()?;
+            self.reload_if_wanted();
+            let Woken { signalled, asking, changed } = self.wait()?;
             if signalled {
-                while let Some(signal) = self.signals.read_signal()? {
-                    if let Some(signal) =
-                        i32::try_from(signal.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok())
-                        && signal != Signal::SIGCHLD
-                    {
-                        self.stop(signal);
+                while let Some(heard) = self.signals.read_signal()? {
+                    match i32::try_from(heard.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok()) {
+                        None | Some(Signal::SIGCHLD) => {}
+                        // The kernel says so itself where the terminal is gone that all this was started at.
+                        Some(Signal::SIGHUP) if heard.ssi_code != SI_KERNEL => self.reload_wanted = true,
+                        Some(signal) => self.stop(signal),
                     }
                 }
                 while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG))
                     && let Some((process, ended)) = Ended::of(status)
                 {
                     self.broker.reaped(process);
-                    if let Some(outcome) = self.after(process, ended)? {
-                        return Ok(outcome);
-                    }
+                    outcome = outcome.or(self.after(process, ended)?);
                 }
             }
-            if asked {
-                self.answer();
+            for role in asking {
+                self.answer(role);
             }
             if changed || self.look_due().is_some_and(|due| due <= now()) {
                 self.follow_interfaces();
             }
             self.broker.settle(now());
-            if self.server.is_none() && self.stopping.is_some() {
-                return Ok(ExitCode::SUCCESS);
+            if self.retiring.is_none() {
+                if let Some(outcome) = outcome {
+                    return Ok(outcome);
+                }
+                if self.server.is_none() && self.stopping.is_some() {
+                    return Ok(ExitCode::SUCCESS);
+                }
             }
             self.kill_if_overdue();
         }
@@ -175,28 +214,34 @@ impl Keeper {
     /// Waits for signals, for the server's questions, for the kernel's tables to change, and for what is due.
     fn wait(&self) -> nix::Result<Woken> {
         let stopping = self.stopping.map(|(_, until)| until);
-        let start_limit = self.server.as_ref().and_then(Running::start_limit);
-        let settle = self.broker.settle_due();
-        let due = [self.start_at, stopping, self.renewing, self.look_due(), start_limit, settle];
-        let due = due.into_iter().flatten().min();
+        let start_limits =
+            [Role::Serving, Role::Next].map(|role| self.running(role).and_then(Running::start_limit));
+        let retiring = self.retiring.as_ref().map(|retiring| retiring.until);
+        let due =
+            [self.start_at, stopping, self.renewing, retiring, self.look_due(), self.broker.settle_due()];
+        let due = due.into_iter().chain(start_limits).flatten().min();
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             let left_ms = due.saturating_sub(now()).as_micros().div_ceil(1_000);
             PollTimeout::from(u16::try_from(left_ms).unwrap_or(u16::MAX))
         });
-        let signals = PollFd::new(self.signals.as_fd(), PollFlags::POLLIN);
-        let channel = self.server.as_ref().and_then(|server| server.channel.as_ref());
-        let channel = channel.map(|channel| PollFd::new(channel.as_fd(), PollFlags::POLLIN));
-        let is_asked_for = channel.is_some();
-        let watched = self.interfaces.watched().map(|monitor| PollFd::new(monitor, PollFlags::POLLIN));
-        let mut waiting: Vec<_> = [signals].into_iter().chain(channel).chain(watched).collect();
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let roles = [Role::Serving, Role::Next, Role::Retiring];
+        let channel = |role: Role| Some((role, self.running(role)?.channel.as_ref()?));
+        let channels: Vec<_> = roles.into_iter().filter_map(channel).collect();
+        let asking = channels.iter().map(|(_, channel)| readable(channel.as_fd()));
+        let mut waiting: Vec<_> = [readable(self.signals.as_fd())]
+            .into_iter()
+            .chain(asking)
+            .chain(self.interfaces.watched().map(readable))
+            .collect();
         match poll(&mut waiting, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error),
         }
         let mut up = waiting.iter().map(|waited| waited.any().unwrap_or(false));
         let signalled = up.next().unwrap_or(false);
-        let asked = is_asked_for && up.next().unwrap_or(false);
-        Ok(Woken { signalled, asked, changed: up.next().unwrap_or(false) })
+        let asking = channels.iter().filter(|_| up.next().unwrap_or(false)).map(|(role, _)| *role).collect();
+        Ok(Woken { signalled, asking, changed: up.next().unwrap_or(false) })
     }
 
     /// When the interfaces are looked at whatever the kernel has told; none if there are none.
@@ -229,6 +274,8 @@ impl Keeper {
             && server.ready.is_some()
             && self.renewing.is_none()
             && self.stopping.is_none()
+            && self.reload.is_none()
+            && self.retiring.is_none()
         {
             info!("the interfaces have changed: another server takes over");
             self.renewing = Some(now() + STOP_MAX);
@@ -236,107 +283,17 @@ impl Keeper {
         }
     }
 
-    fn start_if_due(&mut self) -> Result<(), Box<dyn Error>> {
-        if self.start_at.take_if(|due| *due <= now()).is_none() {
-            return Ok(());
-        }
-        // What has changed since the last look is handed over as it is.
-        if let Err(error) = self.look_at_interfaces() {
-            error!("the interfaces can't be followed: {error}");
-        }
-        self.renew_wanted = false;
-        match self.start() {
-            Ok(server) => self.server = Some(server),
-            Err(error) if self.has_been_ready => {
-                let pause = self.restarts.after_none();
-                let pause = pause.ok_or_else(|| format!("the server can't be started: {error}"))?;
-                error!("no process for the server: {error}; the next try is in {} ms", pause.as_millis());
-                self.start_at = Some(now() + pause);
-            }
-            Err(error) => {
-                return Err(format!("the server can't be started: {error}; is /proc mounted?").into());
-            }
-        }
-        Ok(())
-    }
-
-    fn start(&self) -> io::Result<Running> {
-        let (ours, theirs) = Channel::pair()?;
-        let mut command = process::again(Part::Server);
-        command.args(std::env::args_os().skip(1)).stdin(Stdio::from(OwnedFd::from(theirs)));
-        let started = now();
-        let child = command.spawn()?;
-        let process = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
-        if let Err(error) = self.hand_over(&ours) {
-            // It has ended already, which its end will tell, or it never will have what it waits for.
-            warn!("nothing can be handed to the server: {error}");
-            let _gone = kill(process, Signal::SIGKILL);
-        }
-        Ok(Running { process, channel: Some(ours), started, ready: None, is_killed: false })
-    }
-
-    fn hand_over(&self, to: &Channel) -> io::Result<()> {
-        let (interfaces, maps) = self.interfaces.handed()?;
-        let outlets = self.outlets.descriptors();
-        let descriptors = outlets.chain(maps.iter().map(AsFd::as_fd)).chain(self.nics.clocks());
-        let descriptors: Vec<_> = descriptors.collect();
-        let (config, legacy, steering) = (self.config.clone(), self.broker.legacy(), self.broker.steering());
-        let (refused, nics) = (self.interfaces.refused(), self.nics.facts());
-        let (outlets, again) = (self.outlets.which(), self.has_been_ready);
-        Handover { config, outlets, interfaces, refused, nics, again, legacy, steering }
-            .send(to, &descriptors)
-    }
-
-    /// Takes a question, if it is one, and answers.
-    fn answer(&mut self) {
-        let Some(server) = &mut self.server else { return };
-        let Some(channel) = &server.channel else { return };
-        let ask = match ask::receive_ask(channel) {
-            Ok(ask) => ask,
-            Err(error) => {
-                if error.kind() != io::ErrorKind::UnexpectedEof {
-                    let error = shortened(&error, LOGGED_OCTETS_MAX);
-                    error!("the server asks for something unknown: {error}; it is killed");
-                    server.kill();
-                }
-                server.channel = None;
-                return;
-            }
-        };
-        let is_ready = matches!(ask, Ask::Ready);
-        let answered = if matches!(ask, Ask::Nics) {
-            Ok((Answer::Nics(self.nics.now()), None))
-        } else {
-            self.broker.answer(ask)
-        };
-        let (answer, descriptor) = match answered {
-            Ok((answer, descriptor)) => (Ok(answer), descriptor),
-            Err(fault) => (Err(fault), None),
-        };
-        if is_ready && server.ready.replace(now()).is_none() {
-            say_ready(!std::mem::replace(&mut self.has_been_ready, true), server.process);
-        }
-        let answer: Result<Answer, Fault> = answer;
-        let sent = match ask::send(channel, &answer, descriptor.as_ref().map(AsFd::as_fd)) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                ask::send(channel, &Err::<Answer, _>(Fault::new("the answer is too long")), None)
-            }
-            sent => sent,
-        };
-        if let Err(error) = sent {
-            warn!("the server doesn't take an answer: {error}");
-        }
-        self.renew_if_wanted();
-    }
-
-    /// Passes a signal on; the server drains and ends.
+    /// Has the server drain and end.
     fn stop(&mut self, signal: Signal) {
         info!("signal {}: the server drains", signal.as_str());
         tell_systemd(&NotifyState::Stopping);
         self.start_at = None;
         self.stopping.get_or_insert((signal, now() + STOP_MAX));
         if let Some(server) = &self.server {
-            let _gone = kill(server.process, signal);
+            let _gone = kill(server.process, Signal::SIGTERM);
+        }
+        if let Some(reload) = &mut self.reload {
+            reload.server.kill();
         }
     }
 
@@ -350,18 +307,31 @@ impl Keeper {
             *until = now() + STOP_MAX;
             server.kill();
         }
-        if let Some(server) = &mut self.server
-            && server.start_limit().is_some_and(|limit| limit <= now())
+        if let Some(Retiring { server, until, .. }) = &mut self.retiring
+            && *until <= now()
         {
-            error!("the server isn't ready after {} s: it is killed", START_MAX.as_secs());
+            error!("the server before hasn't stopped in {} s: it is killed", STOP_MAX.as_secs());
+            *until = now() + STOP_MAX;
             server.kill();
+        }
+        for role in [Role::Serving, Role::Next] {
+            if let Some(server) = self.running_mut(role)
+                && server.start_limit().is_some_and(|limit| limit <= now())
+            {
+                error!("the server isn't ready after {} s: it is killed", START_MAX.as_secs());
+                server.kill();
+            }
         }
     }
 
     /// What follows from the end of a process: an outcome if the keeper ends, too.
     fn after(&mut self, process: Pid, ended: Ended) -> Result<Option<ExitCode>, Box<dyn Error>> {
+        if self.next_has_ended(process, ended) || self.retiring_has_ended(process) {
+            return Ok(None);
+        }
         let Some(server) = self.server.take_if(|server| server.process == process) else { return Ok(None) };
         self.broker.settle(Duration::MAX);
+        self.give_up_reload("the server that it was to take over from has ended");
         if server.ready.is_none() {
             // It may have died of what it was left.
             self.broker.drop_legacy();
@@ -370,7 +340,10 @@ impl Keeper {
             self.start_at = Some(now());
             return Ok(None);
         }
-        let as_told = self.stopping.is_some_and(|(signal, _)| ended == Ended::Signal(signal));
+        // One that is starting doesn't wait for signals yet, and a terminal tells all its processes.
+        let as_told = self
+            .stopping
+            .is_some_and(|(signal, _)| [signal, Signal::SIGTERM].map(Ended::Signal).contains(&ended));
         match ended {
             Ended::Exit(0) if self.stopping.is_some() => return Ok(Some(ExitCode::SUCCESS)),
             Ended::Signal(_) if as_told => return Ok(Some(ExitCode::SUCCESS)),
@@ -407,12 +380,14 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         // However the keeper ends, it doesn't leave a server behind.
-        if let Some(server) = &self.server {
-            let _gone = kill(server.process, Signal::SIGKILL);
-            let _reaped = waitpid(server.process, None);
+        for role in [Role::Serving, Role::Next, Role::Retiring] {
+            if let Some(server) = self.running(role) {
+                let _gone = kill(server.process, Signal::SIGKILL);
+                let _reaped = waitpid(server.process, None);
+            }
         }
         self.broker.settle(Duration::MAX);
-        restore_left(&self.broker.config);
+        restore_left(&self.loaded.config);
     }
 }
 
@@ -456,18 +431,9 @@ fn tell_systemd(state: &NotifyState<'_>) {
     }
 }
 
-/// Text on standard error, so that standard output stays `ready` and the screen; a live screen shows errors only.
+/// Standard output stays `ready` and the screen; a live screen shows errors only.
 fn start_log(live_screen: bool) {
-    let level = if live_screen { Level::ERROR } else { Level::INFO };
-    let colours = io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_ansi(colours)
-        .with_target(false)
-        // It would panic where nobody reads standard error any more.
-        .log_internal_errors(false)
-        .init();
+    crate::log::start(if live_screen { Level::ERROR } else { Level::INFO });
 }
 
 /// A serial console often doesn't know its size.

@@ -1,7 +1,7 @@
 //! The command `maser`: parses the command line, does one thing, and says what went wrong in words.
 
 use clap::Parser;
-use maser::cli::{Cli, CliError, Command, DoctorArguments, ServeArguments};
+use maser::cli::{Cli, CliError, Command, DoctorArguments, ReloadArguments, ServeArguments};
 use maser::keeper;
 use maser::status::Surroundings;
 use std::error::Error;
@@ -11,7 +11,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
         // Nobody may be there to read it.
-        let _told = writeln!(io::stderr(), "maser: {error}");
+        let priority = if maser::log::is_journal() { "<3>" } else { "" };
+        let _told = writeln!(io::stderr(), "{priority}maser: {error}");
         ExitCode::FAILURE
     })
 }
@@ -30,6 +31,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         Command::Clients(arguments) => asked(|place, out, _| arguments.run(place, out))?,
         Command::Top(arguments) => arguments.run(&Surroundings::of_process())?,
         Command::Doctor(arguments) => return doctor(&arguments),
+        Command::Reload(arguments) => return reload(&arguments),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -39,6 +41,7 @@ fn serve_arguments() -> Option<ServeArguments> {
     match Cli::parse().command {
         Command::Serve(arguments) => Some(arguments),
         Command::Restore
+        | Command::Reload(_)
         | Command::CheckConfig(_)
         | Command::Status(_)
         | Command::Sources(_)
@@ -68,6 +71,17 @@ fn doctor(arguments: &DoctorArguments) -> Result<ExitCode, Box<dyn Error>> {
         Err(error) => {
             writeln!(io::stderr(), "maser: {error}")?;
             Ok(ExitCode::from(DoctorArguments::COULD_NOT_LOOK))
+        }
+    }
+}
+
+/// Has a running server read its configuration again. For automation a refusal is told from a server that isn't there.
+fn reload(arguments: &ReloadArguments) -> Result<ExitCode, Box<dyn Error>> {
+    match arguments.run(&Surroundings::of_process(), &mut io::stdout(), &mut io::stderr()) {
+        Ok(status) => Ok(status),
+        Err(error) => {
+            writeln!(io::stderr(), "maser: {error}")?;
+            Ok(ExitCode::from(ReloadArguments::UNKNOWN))
         }
     }
 }

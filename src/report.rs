@@ -9,6 +9,7 @@ use crate::access::Access;
 use crate::clients::Clients;
 use crate::config::{Config, Source, SourceKind};
 use crate::count::Counts;
+use crate::hands::Hands;
 use crate::leaps::{Leaps, date};
 use crate::nics::NicView;
 use crate::port::ladder::Footing;
@@ -88,6 +89,8 @@ pub struct View {
     pub clients: Arc<Clients>,
     /// The counter when the server was ready.
     pub started: Ticks,
+    /// Who knows what became of the configuration.
+    pub hands: Hands,
 }
 
 impl View {
@@ -144,6 +147,7 @@ impl View {
             access: self.access.status(),
             limit: self.limits.as_ref().and_then(limits::status),
             workers: self.workers.iter().map(|view| self.worker(view)).collect(),
+            configuration: self.hands.load(),
         }
     }
 

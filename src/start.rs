@@ -8,22 +8,22 @@ mod driver;
 mod handed;
 mod limits;
 mod queues;
-mod sockets;
 mod threads;
 mod workers;
 
 pub use driver::DriverSide;
-pub use handed::{Handed, HandedInterface, HandedShared};
+pub use handed::{Handed, HandedInterface};
 
 use crate::access::{AccessError, load as load_access};
-use crate::clients::Clients;
-use crate::config::{Config, GpsdPlace, SourceKind, Stratum, WorkersError};
+use crate::config::{Config, GpsdPlace, SourceKind, Stratum};
+use crate::hands::Fault;
 use crate::leaps::{Leaps, LeapsError};
 use crate::nics::Nics;
 use crate::port::ladder::{self, LadderError, Rung};
 use crate::pulse::settings::BUILD_DATE_MARGIN;
-use crate::report::View;
-use crate::worker::{Lists, Smearing};
+use crate::report::{InterfaceView, View};
+use crate::sockets;
+use crate::worker::Smearing;
 use maser_core::refclock::MachineSettings;
 use maser_core::snapshot::Snapshot;
 use maser_core::time::{BUILD_DATE, Smear};
@@ -55,10 +55,10 @@ pub enum ServeError {
     /// The lists of who may ask can't be used.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// The workers can't be placed as they were asked for.
-    #[error("server.workers: {0}")]
-    Workers(#[from] WorkersError),
-    /// A socket could not be opened.
+    /// The keeper doesn't answer.
+    #[error("the keeper doesn't answer: {0}")]
+    Keeper(Fault),
+    /// A socket isn't what it should be.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The packet port could not be chosen.
@@ -124,52 +124,57 @@ impl Server {
     /// # Errors
     /// What is in the way, and what to do about it.
     pub fn start(config: Config, handed: Handed) -> Result<Self, ServeError> {
-        let Handed { interfaces, shared, refused, nics, hands, again, legacy, steering: past } = handed;
+        let Handed {
+            cores,
+            sockets,
+            table,
+            key,
+            interfaces,
+            sources,
+            refused,
+            nics,
+            hands,
+            legacy,
+            steering: past,
+        } = handed;
         let leaps = Leaps::load(&config.clock)?;
         let (access, watched) = load_access(&config.access, &hands)?;
-        let cores = config.server.workers.place(&available_cores())?;
         let counter = choose_counter(&cores);
         info!("{counter}");
         let footing = ladder::choose(config.server.port)?;
         info!("port: {}: {}", footing.rung, footing.why);
         let nics = Nics::new(nics, counter.counter);
-        let sockets = sockets::open(&config, cores.len(), nics.are_used(), again)?;
-        let mut driver = DriverSide::new(shared, &interfaces);
-        let limits = limits::made(&config.limit, &driver)?;
+        let sockets = sockets::shares(sockets, cores.len(), nics.are_used())?;
+        let limits = limits::made(&config.limit, table.as_ref(), key);
+        let mut driver = DriverSide::new(sources, table.as_ref(), &interfaces);
+        if !interfaces.is_empty() {
+            hands.queues().map_err(ServeError::Keeper)?;
+        }
+        driver.clear();
         let Queues { shares, views: interfaces } = Queues::open(&config.server, interfaces, &cores)?;
 
         let (writer, snapshots) = snapshot_cell(&Snapshot::UNKNOWN);
         let mut threads = Threads::default();
         let (flow, reports) = threads.start_flow(&config, counter.counter, leaps, &hands, legacy, writer)?;
-        let steering = threads.start_steering(&config, counter.counter, &flow, &snapshots, &hands, past)?;
-        let common = Common {
-            counter: counter.counter,
-            clients: Clients::new(counter.counter),
-            snapshots: snapshots.clone(),
-            smearing: smearing(&config),
-            nics: nics.for_worker(),
-            batch: config.server.batch.get(),
-            interleaved_clients: config.server.interleaved_clients,
-            transmit_correction: config.server.transmit_correction,
-            limits: limits.clone(),
-            lists: Lists { reader: access.reader(), deny_kiss: config.access.deny_kiss },
-            stop: Arc::clone(&threads.stop_workers),
-        };
+        let common = Common::new(&config, counter.counter, &snapshots, &nics, limits.as_ref(), &access);
         let tasks = workers::tasks(&config.server, footing.rung, &cores, shares, sockets, &common);
         let workers = threads.start_workers(tasks, &common.clients)?;
-        if config.limit.driver {
-            driver.begin(limits.as_ref(), access.reader().prefixes());
-        }
         // Nothing more needs to be opened, and nobody has been answered or heard.
         hands.lock_down(&needs(&config, footing.rung, driver.has_lists()));
         let nic_views = Arc::clone(&nics.views);
         threads.start_nics(nics, &workers, &hands)?;
+        threads.let_go();
+        // From here on this server is the only one.
+        hands.ready().map_err(ServeError::Keeper)?;
+        if config.limit.driver {
+            driver.begin(limits.as_ref(), access.reader().prefixes());
+        }
         threads.start_access(watched, driver)?;
+        let steering = threads.start_steering(&config, counter.counter, &flow, &snapshots, &hands, past)?;
         // What receivers and servers say is parsed by nobody before.
         if let Some(reports) = reports {
             threads.start_drivers(&config, counter.counter, &reports, &hands)?;
         }
-        threads.let_go();
         let view = View {
             started: counter.counter.now(),
             config,
@@ -185,6 +190,7 @@ impl Server {
             workers,
             snapshots,
             clients: common.clients,
+            hands,
         };
         Ok(Self { view: Arc::new(view), threads })
     }
@@ -199,10 +205,20 @@ impl Server {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         let threads = &self.threads;
-        threads.workers.iter().any(JoinHandle::is_finished)
+        threads.workers.iter().chain(&threads.queue_workers).any(JoinHandle::is_finished)
             || threads.drivers.iter().any(|driver| driver.thread.is_finished())
             || threads.keepers.iter().any(|(_, thread)| thread.is_finished())
             || threads.pulse.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Drains and ends the workers over interfaces' queues, and closes these; the others go on.
+    ///
+    /// # Errors
+    /// What ended one of them before.
+    pub fn leave_queues(&mut self) -> Result<(), ServeError> {
+        let ended = self.threads.leave_queues();
+        self.view.interfaces.iter().for_each(InterfaceView::leave_queues);
+        ended
     }
 
     /// Drains and ends the workers, then those that keep the clock.
@@ -233,7 +249,7 @@ fn choose_counter(cores: &[usize]) -> Choice {
 }
 
 /// The cores that this process may run on.
-fn available_cores() -> Vec<usize> {
+pub(crate) fn available_cores() -> Vec<usize> {
     core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
 }
 

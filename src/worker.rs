@@ -3,11 +3,13 @@
 //! Each line of [`Worker::batch`] calls one module of the core, in the order in which a packet meets them. Nothing
 //! here allocates, locks, formats, logs, or calls the system for a single packet.
 
+mod clocks;
 mod departures;
 mod gate;
 mod limit;
 mod nics;
 
+pub use self::clocks::Clocks;
 pub use self::limit::{Limits, Lists};
 pub use self::nics::WorkerNic;
 
@@ -23,39 +25,13 @@ use crate::splits::SplitWatch;
 use maser_core::reply::outstanding::Written;
 use maser_core::reply::{Prepared, ReceiveStamps, Verdict, decide, rewrite, stamp, transmit_after};
 use maser_core::snapshot::{ClockHeader, Snapshot};
-use maser_core::time::{
-    ClockReading, Instant, NtpTimestamp, Smear, Smeared, Span, StampConverter, Tai, Ticks,
-};
+use maser_core::time::{ClockReading, Instant, NtpTimestamp, Smear, Smeared, Span, StampConverter, Tai};
 use maser_core::wire::{DropReason, Request, parse_datagram, parse_frame};
-use maser_sys::clock;
-use maser_sys::counter::Counter;
 use maser_sys::datagram::{Carried, Outgoing, Wait};
 use maser_sys::snapshot_cell::{Lapped, Reader};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-/// The clocks of the machine, as a worker reads them; a test's own clocks in a test.
-pub trait Clocks {
-    /// The counter.
-    fn now(&self) -> Ticks;
-    /// The counter and the kernel's clocks together.
-    fn reading(&self) -> ClockReading;
-    /// How long so many ticks last, as nearly as a calibration tells.
-    fn span_of(&self, ticks: u32) -> Span;
-}
-
-impl Clocks for Counter {
-    fn now(&self) -> Ticks {
-        Counter::now(self)
-    }
-    fn reading(&self) -> ClockReading {
-        clock::reading(self)
-    }
-    fn span_of(&self, ticks: u32) -> Span {
-        self.nominal_rate().span_of(i64::from(ticks))
-    }
-}
 
 /// A blocked worker looks this often whether it should stop.
 const STOP_CHECKED_EVERY: Duration = Duration::from_millis(100);
@@ -80,19 +56,18 @@ struct Moment {
     snapshot: Snapshot,
     reading: ClockReading,
     header: ClockHeader,
-    /// What listeners that smear leap seconds say instead, where there are any.
+    /// What listeners that smear leap seconds say instead.
     smeared: ClockHeader,
 }
 
-/// A reply that waits for its transmit stamp.
+/// A reply that waits for its transmit stamp; what is none isn't known yet, or nothing is of the time.
 #[derive(Clone, Copy)]
 struct Waiting {
     prepared: Prepared,
     /// It goes out from a listener that smears leap seconds.
     smeared: bool,
-    /// From the receive to the transmit stamp; none before it has one, or while nothing is known of the time.
+    /// From the receive to the transmit stamp.
     residence_ns: Option<u64>,
-    /// None while nothing is known of the time.
     received_at: Option<Instant<Tai>>,
     receive: NtpTimestamp,
     wanted: Wanted,
@@ -220,12 +195,17 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
         while !stop.load(Ordering::Relaxed) {
             self.batch(wait)?;
         }
+        self.drain()?;
+        self.port.close();
+        self.drain()
+    }
+
+    fn drain(&mut self) -> io::Result<()> {
         let mut drained = 0;
-        while drained < DRAIN_MAX {
-            match self.batch(Wait::Poll)? {
-                0 => break,
-                received => drained += received,
-            }
+        while drained < DRAIN_MAX
+            && let received @ 1.. = self.batch(Wait::Poll)?
+        {
+            drained += received;
         }
         Ok(())
     }

@@ -22,7 +22,8 @@ pub(crate) fn markdown() -> String {
                 Absent::Meaning(meaning) => format!("Default: {meaning}"),
                 Absent::Required => "Required".to_owned(),
             };
-            text += &format!("- Takes {}.\n- {absent}.\n\n{}\n", key.expected, key.meaning);
+            let restart = if key.needs_restart() { "- Another value takes a restart.\n" } else { "" };
+            text += &format!("- Takes {}.\n- {absent}.\n{restart}\n{}\n", key.expected, key.meaning);
         }
     }
     text
@@ -49,7 +50,8 @@ pub(crate) fn page() -> String {
             };
             let [expected, absent, meaning] =
                 [&format!("Takes {}.", key.expected), &absent, key.meaning].map(escaped);
-            text += &format!("{expected}\n.br\n{absent}\n.br\n{meaning}\n");
+            let restart = if key.needs_restart() { "Another value takes a restart.\n.br\n" } else { "" };
+            text += &format!("{expected}\n.br\n{absent}\n.br\n{restart}{meaning}\n");
         }
     }
     text + ".SH FILES\n.I /etc/maser/maser.toml\n.SH SEE ALSO\n.BR maser (1),\n.BR maser\\-check\\-config (1)\n"

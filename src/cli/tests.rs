@@ -12,6 +12,7 @@ fn serve(arguments: &[&str]) -> ServeArguments {
     match parse(&[&["serve"], arguments].concat()).unwrap() {
         Command::Serve(arguments) => arguments,
         Command::Restore
+        | Command::Reload(_)
         | Command::CheckConfig(_)
         | Command::Status(_)
         | Command::Sources(_)
@@ -168,6 +169,7 @@ fn a_running_server_is_asked_for_what_each_command_shows() {
             Command::Clients(arguments) => arguments.run(&place, &mut out),
             Command::Serve(_)
             | Command::Restore
+            | Command::Reload(_)
             | Command::CheckConfig(_)
             | Command::Top(_)
             | Command::Doctor(_) => {

@@ -404,6 +404,9 @@ impl fmt::Display for Key {
             Absent::Meaning(meaning) => writeln!(f, "    Default: {meaning}")?,
             Absent::Required => writeln!(f, "    Required.")?,
         }
+        if self.needs_restart() {
+            writeln!(f, "    Another value takes a restart.")?;
+        }
         writeln!(f, "    {}", self.meaning)
     }
 }

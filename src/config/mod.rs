@@ -14,6 +14,7 @@ mod metrics;
 mod parse;
 mod paths;
 mod read_sources;
+mod reload;
 mod report;
 mod section;
 mod source;

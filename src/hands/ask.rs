@@ -3,6 +3,7 @@
 use super::steering::Ordered;
 use crate::config::AccessKind;
 use crate::interface::NicNow;
+use crate::status::LoadStatus;
 use maser_sys::handover::Channel;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,8 +18,10 @@ use std::path::PathBuf;
 /// the keeper's own configuration are meant.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ask {
-    /// Nothing; it answers requests from now on.
-    Ready,
+    /// Its turn.
+    Turn(Turn),
+    /// What became of the configuration.
+    Load,
     /// The serial line of a source.
     Line(usize),
     /// The PPS device of a source, its edge captured.
@@ -51,6 +54,19 @@ pub(crate) enum Ask {
     Contested,
 }
 
+/// How servers follow one another.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Turn {
+    /// It answers requests from now on. The answer comes once a server that did before has ended.
+    Ready,
+    /// It wants the interfaces' queues. The answer comes once a server that has them has left them.
+    Queues,
+    /// It has left the interfaces' queues, as it was told to.
+    QueuesLeft,
+    /// This is in the way of its taking over.
+    Failed(String),
+}
+
 /// What the keeper answers when it could.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
@@ -70,6 +86,8 @@ pub(crate) enum Answer {
     Addresses(Vec<IpAddr>),
     /// In the order in which they were handed over.
     Nics(Vec<NicNow>),
+    /// This.
+    Load(LoadStatus),
 }
 
 /// What is known of a NIC's clock that was opened.

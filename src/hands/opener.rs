@@ -4,6 +4,8 @@ use super::ask::{FileIdentity, Kept, PhcFacts};
 use super::fault::Fault;
 use super::gpsd_socket::OwnSocket;
 use super::kept_state::KeptState;
+use crate::config::{GpsdPlace, Source, SourceKind};
+use crate::source;
 use crate::state::{Document, StateDirectory, StateError};
 use crate::status::Surroundings;
 use maser_sys::phc::{self, ExternalStamps};
@@ -24,9 +26,9 @@ pub(crate) const DOCUMENT_OCTETS_MAX: usize = 8 << 10;
 /// Opens, and keeps what outlives a server: the sockets that gpsd has connected to, the lock on the state.
 #[derive(Debug, Default)]
 pub(crate) struct Opener {
-    sockets: BTreeMap<usize, OwnSocket>,
-    /// What was switched on for sources, on which device, and is put back when this ends.
-    stamps: BTreeMap<usize, (PathBuf, ExternalStamps)>,
+    sockets: BTreeMap<PathBuf, OwnSocket>,
+    /// What was switched on for sources, on which device and channel, and is put back when this ends.
+    stamps: BTreeMap<(PathBuf, u32), ExternalStamps>,
     state: Option<KeptState>,
 }
 
@@ -42,17 +44,16 @@ impl Opener {
     /// A NIC's clock for reading, and what it is. Only this process can change its pins.
     pub(crate) fn phc(
         &mut self,
-        source: usize,
         path: &Path,
         channel: Option<&phc::Channel>,
     ) -> Result<(File, PhcFacts), Fault> {
-        // Those of a device that went away, perhaps.
-        self.stamps.remove(&source);
         let file = phc::open_file(path).map_err(Fault::new)?;
         let mut facts = PhcFacts { name: phc::clock_name(&file), stamps_both_edges: false };
         if let Some(channel) = channel {
+            // Those of a device that went away, perhaps.
+            self.stamps.remove(&(path.to_owned(), channel.number));
             let hears_alone = phc::hear_only(&file, channel.number).map_err(Fault::new)?;
-            if !hears_alone && self.stamps.values().any(|(other, _)| other == path) {
+            if !hears_alone && self.stamps.keys().any(|(other, _)| other == path) {
                 return Err(Fault::new(
                     "another source reads edges of this clock, and before Linux 6.7 they take them from each other: keep one \
                      of the two",
@@ -60,23 +61,37 @@ impl Opener {
             }
             let stamps = ExternalStamps::switch_on(path, channel).map_err(Fault::new)?;
             facts.stamps_both_edges = stamps.is_both_edges();
-            self.stamps.insert(source, (path.to_owned(), stamps));
+            self.stamps.insert((path.to_owned(), channel.number), stamps);
         }
         Ok((file, facts))
     }
 
     /// The socket as it is, or a new one where there is none or somebody removed its file.
-    pub(crate) fn gpsd(&mut self, source: usize, path: &Path) -> Result<OwnedFd, Fault> {
-        if !self.is_gpsd_current(source) {
-            self.sockets.remove(&source);
-            self.sockets.insert(source, OwnSocket::bind(path).map_err(Fault::new)?);
+    pub(crate) fn gpsd(&mut self, path: &Path) -> Result<OwnedFd, Fault> {
+        if !self.is_gpsd_current(path) {
+            self.sockets.remove(path);
+            self.sockets.insert(path.to_owned(), OwnSocket::bind(path).map_err(Fault::new)?);
         }
-        let socket = self.sockets.get(&source).ok_or_else(|| Fault::new("no socket"))?;
+        let socket = self.sockets.get(path).ok_or_else(|| Fault::new("no socket"))?;
         Ok(socket.descriptor()?)
     }
 
-    pub(crate) fn is_gpsd_current(&self, source: usize) -> bool {
-        self.sockets.get(&source).is_some_and(OwnSocket::is_current)
+    pub(crate) fn is_gpsd_current(&self, path: &Path) -> bool {
+        self.sockets.get(path).is_some_and(OwnSocket::is_current)
+    }
+
+    /// Closes, and puts back, what is for none of these sources.
+    pub(crate) fn keep_only(&mut self, sources: &[Source]) {
+        let kinds = || sources.iter().map(|source| &source.kind);
+        self.sockets.retain(|path, _| {
+            kinds().any(|kind| matches!(kind, SourceKind::Gpsd(GpsdPlace::Socket(place)) if place == path))
+        });
+        let channels: Vec<_> = kinds().filter_map(source::phc::place).collect();
+        self.stamps.retain(|(path, number), _| {
+            let is_it =
+                |channel: &Option<phc::Channel>| channel.as_ref().is_some_and(|of| of.number == *number);
+            channels.iter().any(|(device, channel)| device == path && is_it(channel))
+        });
     }
 
     /// Takes the directory, at the first call, and gives what is kept there.

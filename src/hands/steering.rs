@@ -95,6 +95,11 @@ impl Bounds {
         Self { is_allowed, first_step_unlimited, ..Self::default() }
     }
 
+    /// As the operator has configured it anew; what was done holds.
+    pub(crate) fn turn_to(&mut self, is_allowed: bool, first_step_unlimited: bool) {
+        (self.is_allowed, self.first_step_unlimited) = (is_allowed, first_step_unlimited);
+    }
+
     /// The order, if it is within bounds; `now` since the machine started, `day` the kernel's, since 1970.
     pub(crate) fn check(&self, ordered: &Ordered, now: Duration, unix_s: i64) -> Result<Order, Fault> {
         let refused = |why: &str| Err(Fault::new(format!("the keeper doesn't set the clock: {why}")));

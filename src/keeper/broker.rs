@@ -30,12 +30,11 @@ const LEGACY_NS_MAX: i64 = 60_000_000_000;
 /// doesn't name.
 #[derive(Debug)]
 pub(super) struct Broker {
-    pub(super) config: Config,
     opener: Opener,
     /// What the last server has left, if there was one.
     legacy: Option<Left>,
     /// The processes that look names up, and for which source.
-    lookups: BTreeMap<Pid, usize>,
+    lookups: BTreeMap<Pid, String>,
     bounds: Bounds,
     obey: fn(&Order) -> io::Result<()>,
     /// The kernel's.
@@ -52,11 +51,17 @@ const OBEY: fn(&Order) -> io::Result<()> = steering::obey;
 type Answered = Result<(Answer, Option<OwnedFd>), Fault>;
 
 impl Broker {
-    pub(super) fn new(config: Config) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         let bounds = Bounds::new(config.clock.steer, config.clock.first_step_unlimited);
         let (opener, lookups) = (Opener::default(), BTreeMap::new());
         let frequency = || KernelState::read().ok().map(|kernel| kernel.frequency);
-        Self { config, opener, legacy: None, lookups, bounds, obey: OBEY, frequency }
+        Self { opener, legacy: None, lookups, bounds, obey: OBEY, frequency }
+    }
+
+    /// Nobody goes by another configuration any more: what that alone has named is closed.
+    pub(super) fn turn_to(&mut self, config: &Config) {
+        self.bounds.turn_to(config.clock.steer, config.clock.first_step_unlimited);
+        self.opener.keep_only(&config.sources);
     }
 
     /// What the last server has left, if that is still worth something.
@@ -103,42 +108,53 @@ impl Broker {
         }
     }
 
-    pub(super) fn answer(&mut self, ask: Ask) -> Answered {
+    /// Has the name of a source's server looked up; what is found comes through what is returned.
+    fn resolve(&mut self, config: &Config, source: usize) -> Result<OwnedFd, Fault> {
+        let SourceKind::Ntp { address, .. } = kind(config, source)? else {
+            return Err(not_of_this_kind());
+        };
+        let name = &config.sources[source].name;
+        if self.lookups.values().any(|looked_up| looked_up == name) {
+            return Err(Fault::new("the name is being looked up already"));
+        }
+        let (found, process) = resolver::in_process(&address.host, address.port)?;
+        self.lookups.insert(process, name.clone());
+        Ok(found)
+    }
+
+    /// Answers a server that goes by this configuration.
+    pub(super) fn answer(&mut self, config: &Config, ask: Ask) -> Answered {
         let opened = |descriptor| Ok((Answer::Opened, Some(descriptor)));
         let file = |path: &Path| {
             let (file, identity) = Opener::file(path)?;
             Ok((Answer::File(identity), Some(file.into())))
         };
         match ask {
-            Ask::Ready => Ok((Answer::Done, None)),
-            // Those who hold them answer.
-            Ask::Nics => Err(Fault::new("nobody holds NICs here")),
+            // Those answer who know.
+            Ask::Turn(_) | Ask::Load | Ask::Nics => Err(Fault::new("nobody knows that here")),
             Ask::Line(source) => {
-                let (SourceKind::Nmea(line) | SourceKind::Ubx { serial: line, .. }) = self.kind(source)?
+                let (SourceKind::Nmea(line) | SourceKind::Ubx { serial: line, .. }) = kind(config, source)?
                 else {
                     return Err(not_of_this_kind());
                 };
                 opened(Opener::line(&line.device)?)
             }
             Ask::Pps(source) => {
-                let SourceKind::Pps { device, edge, .. } = self.kind(source)? else {
+                let SourceKind::Pps { device, edge, .. } = kind(config, source)? else {
                     return Err(not_of_this_kind());
                 };
                 opened(Opener::pps(device, pps::edge(*edge))?)
             }
             Ask::Phc(source) => {
-                let (device, channel) = phc::place(self.kind(source)?).ok_or_else(not_of_this_kind)?;
-                let (file, facts) = self.opener.phc(source, &device, channel.as_ref())?;
+                let (device, channel) = phc::place(kind(config, source)?).ok_or_else(not_of_this_kind)?;
+                let (file, facts) = self.opener.phc(&device, channel.as_ref())?;
                 Ok((Answer::Phc(facts), Some(file.into())))
             }
-            Ask::Gpsd(source) => {
-                let SourceKind::Gpsd(GpsdPlace::Socket(path)) = self.kind(source)?.clone() else {
-                    return Err(not_of_this_kind());
-                };
-                opened(self.opener.gpsd(source, &path)?)
+            Ask::Gpsd(source) => opened(self.opener.gpsd(gpsd_path(config, source)?)?),
+            Ask::IsGpsdCurrent(source) => {
+                Ok((Answer::Is(self.opener.is_gpsd_current(gpsd_path(config, source)?)), None))
             }
-            Ask::IsGpsdCurrent(source) => Ok((Answer::Is(self.opener.is_gpsd_current(source)), None)),
-            Ask::State => Ok((Answer::State(self.opener.state(self.config.clock.state.as_deref())?), None)),
+            Ask::State => Ok((Answer::State(self.opener.state(config.clock.state.as_deref())?), None)),
             Ask::Save(document) => self.opener.save(&document).map(|()| (Answer::Done, None)),
             Ask::Leave(legacy) => {
                 let is_ours = legacy.as_ref().is_none_or(|legacy| legacy.len() <= DOCUMENT_OCTETS_MAX);
@@ -146,24 +162,14 @@ impl Broker {
                 Ok((Answer::Done, None))
             }
             Ask::LeapFile => {
-                let path = self.config.clock.leap_file.as_deref().unwrap_or(Path::new(LEAP_FILE_USUAL));
+                let path = config.clock.leap_file.as_deref().unwrap_or(Path::new(LEAP_FILE_USUAL));
                 file(path)
             }
             Ask::AccessFile(kind) => {
-                let named = self.config.access.of(kind).file.as_deref();
+                let named = config.access.of(kind).file.as_deref();
                 file(named.ok_or_else(|| Fault::new("no such file is named"))?)
             }
-            Ask::Resolve(source) => {
-                let SourceKind::Ntp { address, .. } = self.kind(source)? else {
-                    return Err(not_of_this_kind());
-                };
-                if self.lookups.values().any(|looked_up| *looked_up == source) {
-                    return Err(Fault::new("the name is being looked up already"));
-                }
-                let (found, process) = resolver::in_process(&address.host, address.port)?;
-                self.lookups.insert(process, source);
-                opened(found)
-            }
+            Ask::Resolve(source) => opened(self.resolve(config, source)?),
             Ask::OwnAddresses => {
                 let mut addresses = interface_addresses();
                 addresses.truncate(ADDRESSES_MAX);
@@ -176,10 +182,17 @@ impl Broker {
             }
         }
     }
+}
 
-    fn kind(&self, source: usize) -> Result<&SourceKind, Fault> {
-        self.config.sources.get(source).map(|source| &source.kind).ok_or_else(|| Fault::new("no such source"))
-    }
+fn kind(config: &Config, source: usize) -> Result<&SourceKind, Fault> {
+    config.sources.get(source).map(|source| &source.kind).ok_or_else(|| Fault::new("no such source"))
+}
+
+fn gpsd_path(config: &Config, source: usize) -> Result<&Path, Fault> {
+    let SourceKind::Gpsd(GpsdPlace::Socket(path)) = kind(config, source)? else {
+        return Err(not_of_this_kind());
+    };
+    Ok(path)
 }
 
 /// Since the machine started, suspended or not.
@@ -203,25 +216,30 @@ mod tests {
 
     #[test]
     fn nothing_is_opened_that_the_configuration_does_not_name() {
-        let mut broker = Broker::new(Config::default_run());
+        let config = Config::default_run();
+        let mut broker = Broker::new(&config);
         let asks = [Ask::Line(0), Ask::Pps(0), Ask::Phc(0), Ask::Gpsd(0), Ask::Resolve(0)];
         for ask in asks {
-            assert_eq!(broker.answer(ask).unwrap_err(), not_of_this_kind());
+            assert_eq!(broker.answer(&config, ask).unwrap_err(), not_of_this_kind());
         }
         for kind in AccessKind::ALL {
-            let fault = broker.answer(Ask::AccessFile(kind)).unwrap_err();
+            let fault = broker.answer(&config, Ask::AccessFile(kind)).unwrap_err();
             assert!(fault.to_string().contains("no such file is named"), "{fault}");
         }
-        assert!(broker.answer(Ask::Line(1)).unwrap_err().to_string().contains("no such source"));
-        assert!(broker.answer(Ask::Save("{}".to_owned())).is_err(), "no document, and no place taken");
+        assert!(broker.answer(&config, Ask::Line(1)).unwrap_err().to_string().contains("no such source"));
+        assert!(
+            broker.answer(&config, Ask::Save("{}".to_owned())).is_err(),
+            "no document, and no place taken"
+        );
     }
 
     #[test]
     fn what_a_server_says_is_cut_short() {
-        let mut broker = Broker::new(Config::default_run());
+        let config = Config::default_run();
+        let mut broker = Broker::new(&config);
         // As long as a message may be; serde quotes it, every character escaped.
         let long = format!("{{\"{}\":1}}", "\u{e000}".repeat(30_000));
-        let fault = broker.answer(Ask::Save(long)).unwrap_err();
+        let fault = broker.answer(&config, Ask::Save(long)).unwrap_err();
         assert!(fault.to_string().len() < 2_000, "{}", fault.to_string().len());
         let quoted = serde_json::from_str::<Ask>(&format!("\"{}\"", "\u{e000}".repeat(30_000))).unwrap_err();
         assert!(quoted.to_string().len() > 50_000 && Fault::new(quoted).to_string().len() <= 1_000);
@@ -229,9 +247,10 @@ mod tests {
 
     #[test]
     fn what_is_left_is_handed_on_for_a_minute_unless_it_is_taken_back() {
-        let mut broker = Broker::new(Config::default_run());
+        let config = Config::default_run();
+        let mut broker = Broker::new(&config);
         let leave = |broker: &mut Broker, text: Option<String>| {
-            broker.answer(Ask::Leave(text)).unwrap();
+            broker.answer(&Config::default_run(), Ask::Leave(text)).unwrap();
             broker.legacy().map(|left| left.text)
         };
         assert_eq!(leave(&mut broker, Some("left".to_owned())).as_deref(), Some("left"));
@@ -257,10 +276,12 @@ mod tests {
             takes_over: false,
         };
         let ask = || Ask::Steer(Ordered::of(&order));
-        let mut broker = Broker::new(Config::default_run());
-        assert!(broker.answer(ask()).unwrap_err().to_string().contains("clock.steer"));
+        let config = Config::default_run();
+        let mut broker = Broker::new(&config);
+        assert!(broker.answer(&config, ask()).unwrap_err().to_string().contains("clock.steer"));
         let text = "[[source]]\ntype = \"ntp\"\naddress = \"127.0.0.1\"\n[clock]\nsteer = true\n";
-        let mut broker = Broker::new(crate::config::parse(text).unwrap());
+        let config = crate::config::parse(text).unwrap();
+        broker.turn_to(&config);
         broker.obey = |order| {
             SEEN.lock().unwrap().push(*order);
             Ok(())
@@ -268,7 +289,7 @@ mod tests {
         let seen =
             || -> Vec<i64> { SEEN.lock().unwrap().iter().map(|order| order.total().units()).collect() };
         let obeyed_and_settled = |broker: &mut Broker| {
-            assert!(matches!(broker.answer(ask()), Ok((Answer::Done, None))));
+            assert!(matches!(broker.answer(&config, ask()), Ok((Answer::Done, None))));
             broker.settle(Duration::MAX);
             broker.settle(Duration::MAX);
         };
@@ -280,22 +301,23 @@ mod tests {
         obeyed_and_settled(&mut broker);
         assert_eq!(seen(), [2, 5, 2]);
         broker.obey = |_| Err(io::Error::from_raw_os_error(1));
-        assert!(broker.answer(ask()).unwrap_err().to_string().contains("CAP_SYS_TIME"));
+        assert!(broker.answer(&config, ask()).unwrap_err().to_string().contains("CAP_SYS_TIME"));
         assert_eq!(broker.settle_due(), None, "what wasn't obeyed needs no end");
         broker.obey = |_| unreachable!("it is somebody else's");
         assert_eq!(broker.steering(), Past { has_begun: true, is_contested: false });
-        assert!(matches!(broker.answer(Ask::Contested), Ok((Answer::Done, None))));
-        assert!(broker.answer(ask()).unwrap_err().to_string().contains("somebody else"));
+        assert!(matches!(broker.answer(&config, Ask::Contested), Ok((Answer::Done, None))));
+        assert!(broker.answer(&config, ask()).unwrap_err().to_string().contains("somebody else"));
         assert_eq!(broker.steering(), Past { has_begun: true, is_contested: true });
     }
 
     #[test]
     fn a_name_is_looked_up_once_at_a_time() {
         let text = "[[source]]\ntype = \"ntp\"\naddress = \"127.0.0.1\"\n";
-        let mut broker = Broker::new(crate::config::parse(text).unwrap());
+        let config = crate::config::parse(text).unwrap();
+        let mut broker = Broker::new(&config);
         let process = Pid::from_raw(i32::MAX);
-        broker.lookups.insert(process, 0);
-        assert!(broker.answer(Ask::Resolve(0)).unwrap_err().to_string().contains("already"));
+        broker.lookups.insert(process, config.sources[0].name.clone());
+        assert!(broker.answer(&config, Ask::Resolve(0)).unwrap_err().to_string().contains("already"));
         broker.reaped(process);
         assert!(broker.lookups.is_empty());
     }

@@ -6,7 +6,7 @@ use crate::config::{Config, MEMORY_OCTETS, PortChoice};
 use crate::interface::settings::Settings;
 use crate::interface::{Change, Interface, InterfaceFacts, Refusal};
 use maser_sys::netlink::{self, Link, Monitor, Tables};
-use maser_sys::xdp_program::{SharedMaps, XdpError};
+use maser_sys::xdp_program::{SharedMaps, SocketsMap, XdpError};
 use std::cell::OnceCell;
 use std::error::Error;
 use std::io;
@@ -76,10 +76,8 @@ impl Interfaces {
         if server.interfaces.is_empty() {
             return Ok(Self::default());
         }
-        let smearing = config.smear.iter().flat_map(|smear| &smear.listen);
-        let listen: Vec<SocketAddr> = server.listen.iter().chain(smearing).copied().collect();
         let wanted = Wanted {
-            listen,
+            listen: listen(config),
             busy_poll: server.busy_poll,
             table_octets: table_octets(config),
             ..Wanted::default()
@@ -129,6 +127,31 @@ impl Interfaces {
     pub(super) fn refused(&self) -> Vec<(String, String)> {
         let refused = self.named.iter().filter_map(|one| one.refused.as_ref().map(|why| (one, why)));
         refused.map(|(one, why)| (one.name.clone(), why.to_string())).collect()
+    }
+
+    /// From now on what another configuration listens to is answered, once the tables are [followed](Self::follow).
+    pub(super) fn turn_to(&mut self, config: &Config) {
+        self.wanted.listen = listen(config);
+        for interface in self.named.iter_mut().filter_map(|one| one.attached.as_mut()) {
+            interface.answer_for(self.wanted.listen.clone());
+        }
+    }
+
+    /// From now on all that comes goes to the kernel's own stack, until a server puts sockets into the maps again; whether there
+    /// is an interface at all.
+    pub(super) fn leave_queues(&self) -> bool {
+        let mut are_any = false;
+        for interface in self.named.iter().filter_map(|one| one.attached.as_ref()) {
+            are_any = true;
+            let left = interface.sockets_map().map(SocketsMap::from_fd).map(|map| {
+                // Those without a socket are left already.
+                (0..interface.facts().queues).for_each(|queue| drop(map.remove(queue)));
+            });
+            if let Err(error) = left {
+                error!("{}: the queues can't be left: {error}", interface.facts().name);
+            }
+        }
+        are_any
     }
 
     /// Brings the programs to what the kernel's tables say now; whether there must be a new server, since the queues are
@@ -206,7 +229,13 @@ fn put_off_interrupts(link: &Link) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Where requests are answered: the addresses that smear leap seconds last.
+fn listen(config: &Config) -> Vec<SocketAddr> {
+    let smearing = config.smear.iter().flat_map(|smear| &smear.listen);
+    config.server.listen.iter().chain(smearing).copied().collect()
+}
+
 /// What the limiter's table takes. The programs want one even where nobody is limited.
-fn table_octets(config: &Config) -> u64 {
+pub(super) fn table_octets(config: &Config) -> u64 {
     if config.limit.rate == 0 { *MEMORY_OCTETS.start() } else { config.limit.memory_octets }
 }

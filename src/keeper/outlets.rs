@@ -24,7 +24,7 @@ const METRICS_BACKLOG: i32 = 16;
 #[derive(Default)]
 pub(super) struct Outlets {
     status: Option<StatusSocket>,
-    metrics: Vec<TcpListener>,
+    metrics: Vec<(SocketAddr, TcpListener)>,
 }
 
 /// Which descriptors come along, in this order.
@@ -45,22 +45,47 @@ pub(super) struct Handed {
 impl Outlets {
     /// As the configuration has them.
     pub(super) fn open(config: &Config) -> Result<Self, Box<dyn Error>> {
-        let status = status_socket(config.status.socket.clone())?;
-        let metrics = config.metrics.listen.iter().map(|&address| {
-            let opened = tcp_socket(address).inspect(|_| info!("metrics at http://{address}/metrics"));
-            opened.map_err(|error| refused(address, &error))
-        });
-        Ok(Self { status, metrics: metrics.collect::<Result<_, _>>()? })
+        let mut outlets = Self { status: status_socket(config.status.socket.clone())?, metrics: Vec::new() };
+        outlets.extend(config)?;
+        Ok(outlets)
     }
 
-    /// What is handed to each server.
-    pub(super) fn which(&self) -> Which {
-        Which { status: self.status.is_some(), metrics: self.metrics.len() }
+    /// Opens what another configuration needs besides, but for the status.
+    ///
+    /// # Errors
+    /// What is in the way: nothing has been opened then.
+    pub(super) fn extend(&mut self, config: &Config) -> Result<(), String> {
+        let missing = config.metrics.listen.iter().filter(|address| self.metric(address).is_none());
+        let open = |&address: &SocketAddr| match tcp_socket(address) {
+            Ok(socket) => Ok((address, socket)),
+            Err(error) => Err(refused(address, &error)),
+        };
+        let opened = missing.map(open).collect::<Result<Vec<_>, _>>()?;
+        for (address, _) in &opened {
+            info!("metrics at http://{address}/metrics");
+        }
+        self.metrics.extend(opened);
+        Ok(())
+    }
+
+    /// Closes what this configuration doesn't need.
+    pub(super) fn close_others(&mut self, config: &Config) {
+        self.metrics.retain(|(address, _)| config.metrics.listen.contains(address));
+    }
+
+    /// What is handed to each server of this configuration.
+    pub(super) fn which(&self, config: &Config) -> Which {
+        Which { status: self.status.is_some(), metrics: config.metrics.listen.len() }
     }
 
     /// In the order of [`Which`].
-    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.status.iter().map(StatusSocket::as_fd).chain(self.metrics.iter().map(AsFd::as_fd))
+    pub(super) fn descriptors(&self, config: &Config) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let metrics = config.metrics.listen.iter().filter_map(|address| self.metric(address));
+        self.status.iter().map(StatusSocket::as_fd).chain(metrics.map(AsFd::as_fd))
+    }
+
+    fn metric(&self, address: &SocketAddr) -> Option<&TcpListener> {
+        self.metrics.iter().find(|(listened, _)| listened == address).map(|(_, listener)| listener)
     }
 }
 

@@ -1,5 +1,6 @@
 //! This program once more, as another part of itself, and how such a process ended.
 
+use super::loaded::Loaded;
 use maser_sys::handover::Channel;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
@@ -11,6 +12,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The variable that says which part a process has; "PART KEEPER'S-PROCESS-ID". A process without it is a keeper.
@@ -74,6 +76,8 @@ pub(super) fn part() -> io::Result<Option<Part>> {
 /// A server that runs, or that has ended and isn't waited for yet.
 pub(super) struct Running {
     pub(super) process: Pid,
+    /// What it was started with.
+    pub(super) loaded: Rc<Loaded>,
     /// None once it has closed its end.
     pub(super) channel: Option<Channel>,
     pub(super) started: Duration,

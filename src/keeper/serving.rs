@@ -1,14 +1,17 @@
 //! The server's process: takes what the keeper hands over, serves, drains and ends.
 
 use super::handover::{Handover, Left};
+use super::outlets::Handed as Outlets;
 use super::{start_log, terminal_width};
 use crate::cli::ServeArguments;
+use crate::config::Config;
 use crate::hands::Hands;
 use crate::hands::fault::shortened;
 use crate::metrics::MetricsServer;
-use crate::start::{Handed, HandedInterface, HandedShared, Server};
+use crate::start::{Handed, HandedInterface, Server};
 use crate::state::legacy::Legacy;
 use crate::status::{self, Page, StatusServer};
+use maser_core::limit::hash::Key;
 use maser_sys::access_tries::AccessTries;
 use maser_sys::driver_limits::DriverLimits;
 use maser_sys::handover::Channel;
@@ -20,7 +23,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{panic, process, thread};
@@ -29,40 +32,30 @@ use tracing::{info, warn};
 /// How often the main thread looks whether the other threads are well.
 const HEALTH_CHECKED_EVERY_MS: u16 = 500;
 
+/// So much is told of what is in the way of a server that is to take over: all of a configuration's files' problems, mostly.
+const WHY_OCTETS_MAX: usize = 4_000;
+
 /// The life of a server, in the process that the keeper started for it.
 pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
     // Before any thread is started, so that all of them leave these signals to this one.
-    let signals = stop_signals()?;
+    let signals = signals()?;
     let channel = Channel::of_standard_input()?;
-    let (handover, mut descriptors) = Handover::receive(&channel)?;
+    let (handover, descriptors) = Handover::receive(&channel)?;
     let terminal_width = terminal_width();
     start_log(arguments.screen && terminal_width.is_some());
     let config = arguments.configuration(handover.config.as_deref())?;
     die_of_panics();
-
-    let mut next = || descriptors.next().ok_or(io::Error::from(io::ErrorKind::InvalidData));
-    let outlets = handover.outlets.take(&mut next)?;
-    let interfaces = handover.interfaces.into_iter().map(|facts| {
-        let (sockets_map, counts_map) = (next()?, next()?);
-        let limits = DriverLimits::from_fd(next()?)?;
-        Ok::<_, io::Error>(HandedInterface { facts, sockets_map, counts_map, limits })
-    });
-    let hands = Hands::of_keeper(channel);
-    let interfaces: Vec<_> = interfaces.collect::<Result<_, _>>()?;
-    let shared = (!interfaces.is_empty()).then(|| {
-        let table = SharedTable::from_fd(next()?)?;
-        Ok::<_, io::Error>(HandedShared { table, sources: AccessTries::from_fds([next()?, next()?])? })
-    });
-    let shared = shared.transpose()?;
-    let nics = handover.nics.into_iter().map(|facts| {
-        let clock = facts.clock.map(|_| next()).transpose()?;
-        Ok::<_, io::Error>((facts, clock))
-    });
-    let nics = nics.collect::<Result<_, _>>()?;
-    let legacy = handover.legacy.and_then(|left| inherited(&left));
-    let (refused, again, steering) = (handover.refused, handover.again, handover.steering);
-    let handed = Handed { interfaces, shared, refused, nics, hands: hands.clone(), again, legacy, steering };
-    let server = Server::start(config, handed)?;
+    let (hands, takes_over) = (Hands::of_keeper(channel), handover.takes_over);
+    let started = start(config, handover, descriptors, &hands);
+    let (mut server, outlets) = match started {
+        Ok(started) => started,
+        // Nobody has ended by it: the keeper says what became of the reload.
+        Err(error) if takes_over => {
+            let why = shortened(&error, WHY_OCTETS_MAX);
+            return hands.failed(why).map_err(|fault| fault.to_string().into());
+        }
+        Err(error) => return Err(error),
+    };
     let status_server = outlets.status.map(|socket| {
         let (view, clients) = (server.view(), server.view());
         let clients = move |question: &_| clients.clients(question);
@@ -74,7 +67,6 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
         MetricsServer::over(outlets.metrics, move || view.status())
     });
     let metrics_server = metrics_server.transpose()?;
-    hands.ready().map_err(|fault| fault.to_string())?;
 
     let stop_screen = Arc::new(AtomicBool::new(false));
     let screen = arguments.screen.then(|| {
@@ -84,7 +76,7 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
             status::watch(Page::Status, next, &mut io::stdout(), terminal_width, &stop)
         })
     });
-    wait_for_signal(&signals, &server)?;
+    wait_for_signal(&signals, &mut server, &hands)?;
     stop_screen.store(true, Ordering::Relaxed);
     drop((status_server, metrics_server));
     server.stop()?;
@@ -93,6 +85,49 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
     }
     info!("stopped");
     Ok(())
+}
+
+/// A server that answers, with what was handed over, and the sockets at which it tells about itself.
+fn start(
+    config: Config,
+    handover: Handover,
+    mut descriptors: impl Iterator<Item = OwnedFd>,
+    hands: &Hands,
+) -> Result<(Server, Outlets), Box<dyn Error>> {
+    let mut next = || descriptors.next().ok_or(io::Error::from(io::ErrorKind::InvalidData));
+    let outlets = handover.outlets.take(&mut next)?;
+    let sockets = (0..handover.addresses * handover.cores.len()).map(|_| next()).collect::<Result<_, _>>()?;
+    let own_table = handover.table.then(|| next().and_then(SharedTable::of_memory)).transpose()?;
+    let interfaces = handover.interfaces.into_iter().map(|facts| {
+        let (sockets_map, counts_map) = (next()?, next()?);
+        let limits = DriverLimits::from_fd(next()?)?;
+        Ok::<_, io::Error>(HandedInterface { facts, sockets_map, counts_map, limits })
+    });
+    let interfaces: Vec<_> = interfaces.collect::<Result<_, _>>()?;
+    let shared = (!interfaces.is_empty()).then(|| {
+        let table = SharedTable::from_fd(next()?)?;
+        Ok::<_, io::Error>((table, AccessTries::from_fds([next()?, next()?])?))
+    });
+    let (table, sources) = shared.transpose()?.unzip();
+    let nics = handover.nics.into_iter().map(|facts| {
+        let clock = facts.clock.map(|_| next()).transpose()?;
+        Ok::<_, io::Error>((facts, clock))
+    });
+    let [k0, k1] = handover.key;
+    let handed = Handed {
+        cores: handover.cores,
+        sockets,
+        table: table.or(own_table),
+        key: Key { k0, k1 },
+        interfaces,
+        sources,
+        refused: handover.refused,
+        nics: nics.collect::<Result<_, _>>()?,
+        hands: hands.clone(),
+        legacy: handover.legacy.and_then(|left| inherited(&left)),
+        steering: handover.steering,
+    };
+    Ok((Server::start(config, handed)?, outlets))
 }
 
 /// What the server before has left, if it is a legacy. Without one this server begins anew.
@@ -112,25 +147,34 @@ pub(super) fn die_of_panics() {
     }));
 }
 
-fn stop_signals() -> nix::Result<SignalFd> {
-    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+/// Those of the keeper, and an operator's. A hangup is the keeper's to understand.
+fn signals() -> nix::Result<SignalFd> {
+    SigSet::from_iter([Signal::SIGHUP]).thread_block()?;
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1]);
     signals.thread_block()?;
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
-/// Returns when the server is to stop: a signal came, or a thread has ended by itself.
-fn wait_for_signal(signals: &SignalFd, server: &Server) -> nix::Result<()> {
+/// Returns when the server is to stop: a signal came, or a thread has ended by itself. Leaves the interfaces' queues meanwhile,
+/// if the keeper says so.
+fn wait_for_signal(signals: &SignalFd, server: &mut Server, hands: &Hands) -> Result<(), Box<dyn Error>> {
     while !server.has_failed() {
         let mut waiting = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         match poll(&mut waiting, PollTimeout::from(HEALTH_CHECKED_EVERY_MS)) {
             Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => {
-                if let Some(signal) = signals.read_signal()? {
+            Ok(_) => match signals.read_signal()? {
+                None => {}
+                Some(signal) if signal.ssi_signo == Signal::SIGUSR1 as u32 => {
+                    info!("answering what is queued at the interfaces, then leaving their queues");
+                    server.leave_queues()?;
+                    hands.queues_left().map_err(|fault| fault.to_string())?;
+                }
+                Some(signal) => {
                     info!("signal {}: answering what is queued, then stopping", signal.ssi_signo);
                     return Ok(());
                 }
-            }
-            Err(error) => return Err(error),
+            },
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())

@@ -1,15 +1,18 @@
 use super::broker::Broker;
 use super::interfaces::Interfaces;
+use super::loaded::{Loaded, Loads};
 use super::outlets::Outlets;
 
 use super::process::{Ended, Running, START_MAX};
 use super::restarts::Restarts;
-use super::{Keeper, now};
+use super::{Keeper, Role, now};
+use crate::cli::ServeArguments;
 use crate::config::{self, AccessKind, Config};
 use crate::hands::Hands;
-use crate::hands::ask::{self, Answer, Ask};
+use crate::hands::ask::{self, Answer, Ask, Turn};
 use crate::hands::fault::Fault;
 use crate::hands::kept_state::KEPT_OCTETS_MAX;
+use crate::sockets::Sockets;
 use crate::state::StateDirectory;
 use maser_sys::handover::Channel;
 use maser_sys::seccomp::Needs;
@@ -28,6 +31,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Names the directory of the test for the process that is locked down; "free DIRECTORY" for one that isn't.
@@ -57,9 +61,10 @@ fn kept(place: &Path, mark: &str) -> bool {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     // So that the end of the child closes the channel.
     drop(command);
-    let mut broker = Broker::new(configuration(place));
+    let config = configuration(place);
+    let mut broker = Broker::new(&config);
     while let Ok(asked) = ask::receive_ask(&ours) {
-        let (answer, descriptor): (Result<Answer, Fault>, _) = match broker.answer(asked) {
+        let (answer, descriptor): (Result<Answer, Fault>, _) = match broker.answer(&config, asked) {
             Ok((answer, descriptor)) => (Ok(answer), descriptor),
             Err(fault) => (Err(fault), None),
         };
@@ -166,7 +171,7 @@ fn everything_is_opened(hands: &Hands, place: &Path) {
     assert!(hands.access_file(AccessKind::Allow, elsewhere).is_err(), "none is named");
 
     let samples = hands.bind_gpsd(1, elsewhere).unwrap();
-    assert!(hands.is_gpsd_current(1) && !hands.is_gpsd_current(0));
+    assert!(hands.is_gpsd_current(1, elsewhere) && !hands.is_gpsd_current(0, elsewhere));
     drop(samples);
     assert!(hands.bind_gpsd(1, elsewhere).is_ok(), "the same once more");
     assert!(hands.own_addresses().contains(&Ipv4Addr::LOCALHOST.into()));
@@ -206,17 +211,34 @@ fn keeper(config: Config) -> (Keeper, Channel) {
     let (ours, theirs) = Channel::pair().unwrap();
     let child = Command::new("sleep").arg("60").spawn().unwrap();
     let process = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let loaded = Rc::new(Loaded { text: None, config, cores: vec![0] });
+    let server = Running {
+        process,
+        loaded: Rc::clone(&loaded),
+        channel: Some(ours),
+        started: now(),
+        ready: None,
+        is_killed: false,
+    };
     let keeper = Keeper {
         signals: SignalFd::new(&SigSet::empty()).unwrap(),
-        config: None,
+        arguments: ServeArguments::default(),
+        loads: Loads::new(None),
+        sockets: Sockets::default(),
+        table: None,
+        key: [0; 2],
+        reload_wanted: false,
+        reload: None,
+        retiring: None,
         outlets: Outlets::default(),
         interfaces: Interfaces::default(),
         nics: super::nics::Nics::default(),
         looked: now(),
         renew_wanted: false,
         renewing: None,
-        broker: Broker::new(config),
-        server: Some(Running { process, channel: Some(ours), started: now(), ready: None, is_killed: false }),
+        broker: Broker::new(&loaded.config),
+        loaded,
+        server: Some(server),
         start_at: None,
         has_been_ready: false,
         stopping: None,
@@ -245,10 +267,10 @@ fn a_server_that_asks_for_something_unknown_is_killed() {
     for octets in [&b"{\"Shell\":\"true\"}"[..], b"\xFF", b"\"Read", b"null"] {
         let (mut keeper, server) = keeper(Config::default_run());
         ask::send(&server, &Ask::OwnAddresses, None).unwrap();
-        keeper.answer();
+        keeper.answer(Role::Serving);
         assert!(keeper.is_well(), "after a question that there is");
         server.send(octets, &[]).unwrap();
-        keeper.answer();
+        keeper.answer(Role::Serving);
         assert_eq!(keeper.ended_by(None), Some(Signal::SIGKILL), "{octets:?}");
     }
 }
@@ -257,7 +279,7 @@ fn a_server_that_asks_for_something_unknown_is_killed() {
 fn a_server_that_closes_its_channel_is_left_to_end_by_itself() {
     let (mut keeper, server) = keeper(Config::default_run());
     drop(server);
-    keeper.answer();
+    keeper.answer(Role::Serving);
     assert!(keeper.server.as_ref().unwrap().channel.is_none() && keeper.is_well());
 }
 
@@ -270,8 +292,8 @@ fn a_server_that_is_never_ready_is_killed_and_one_that_was_is_not() {
     };
     begun(&mut keeper, START_MAX.saturating_sub(Duration::from_secs(5)));
     assert!(keeper.is_well(), "it has 5 s left");
-    ask::send(&server, &Ask::Ready, None).unwrap();
-    keeper.answer();
+    ask::send(&server, &Ask::Turn(Turn::Ready), None).unwrap();
+    keeper.answer(Role::Serving);
     begun(&mut keeper, START_MAX);
     assert!(keeper.is_well(), "it was ready");
     keeper.server.as_mut().unwrap().ready = None;
@@ -288,8 +310,8 @@ fn interfaces_that_change_at_a_start_are_handed_over_once_the_server_is_ready() 
         keeper.is_well() && keeper.renewing.is_none(),
         "it isn't ready, so nobody would answer meanwhile"
     );
-    ask::send(&server, &Ask::Ready, None).unwrap();
-    keeper.answer();
+    ask::send(&server, &Ask::Turn(Turn::Ready), None).unwrap();
+    keeper.answer(Role::Serving);
     assert!(keeper.renewing.is_some());
     assert_eq!(keeper.ended_by(None), Some(Signal::SIGTERM));
 }
@@ -304,7 +326,7 @@ fn an_answer_that_no_message_can_hold_is_refused_in_words() {
         // JSON takes six octets for each of these.
         fs::write(&file, "\u{1}".repeat(octets)).unwrap();
         ask::send(&server, &Ask::State, None).unwrap();
-        keeper.answer();
+        keeper.answer(Role::Serving);
         assert!(keeper.is_well());
         let (answer, _): (Result<Answer, Fault>, _) = ask::receive(&server).unwrap();
         answer

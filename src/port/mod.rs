@@ -47,6 +47,10 @@ pub trait Port {
     /// Only what ends the port.
     fn send(&mut self, replies: &[Outgoing], stamp: impl FnMut(usize, &mut [u8])) -> io::Result<Sent>;
 
+    /// Takes no more datagrams than have come into the port's own memory, from where nobody else can have them; these are still
+    /// received.
+    fn close(&mut self) {}
+
     /// Tells what is known by now of replies sent whose departure somebody wanted to know, each at most once. Some are
     /// never told: what isn't stamped within a second or two never will be.
     ///
@@ -87,7 +91,12 @@ macro_rules! port {
     };
 }
 port!(MmsgPort);
-port!(UringPort);
+port!(
+    UringPort,
+    fn close(&mut self) {
+        UringPort::close(self);
+    }
+);
 port!(
     XskPort,
     fn frames_missing(&mut self) -> u64 {

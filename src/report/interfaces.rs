@@ -8,6 +8,7 @@ use maser_sys::af_xdp::{XskCounts, XskStatistics};
 use maser_sys::driver_limits::Floor;
 use maser_sys::xdp_program::XdpCounts;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 /// An interface that the program was attached to.
 #[derive(Debug)]
@@ -29,8 +30,8 @@ pub struct QueueView {
     pub number: u32,
     /// The core of the worker that owns it.
     pub core: usize,
-    /// What the kernel counts of its socket.
-    pub statistics: XskStatistics,
+    /// What the kernel counts of its socket; none once it is left.
+    pub statistics: Mutex<Option<XskStatistics>>,
     /// Below which level its requests are dropped.
     pub floor: Floor,
 }
@@ -54,6 +55,13 @@ const STAMPS: &str = "hook";
 const NIC_STAMPS: &str = "nic";
 
 impl InterfaceView {
+    /// Lets go of its queues: their sockets close with the last who has them.
+    pub(crate) fn leave_queues(&self) {
+        for queue in &self.queues {
+            *queue.statistics.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
     /// As of now; `rung` is that of the kernel's own stack, and `by_nic` whether the NIC's stamps were used lately.
     pub(super) fn status(&self, rung: Rung, by_nic: bool) -> InterfaceStatus {
         let Self { facts, footing, queues, counts } = self;
@@ -95,9 +103,10 @@ pub(super) fn refused(name: &str, why: &str, rung: Rung) -> InterfaceStatus {
 
 fn queue(view: &QueueView) -> QueueStatus {
     // Without figures rather than without the rest of the status.
-    let events = view.statistics.read().map(events).unwrap_or_default();
+    let statistics = view.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+    let events = statistics.as_ref().and_then(|statistics| statistics.read().ok()).map(events);
     let floor = f64::from(view.floor.get()) / f64::from(1_u32 << 16);
-    QueueStatus { queue: view.number, core: view.core, floor, events }
+    QueueStatus { queue: view.number, core: view.core, floor, events: events.unwrap_or_default() }
 }
 
 fn events(counts: XskCounts) -> Counters {

@@ -112,7 +112,7 @@ fn receive(
             Err(error) if is_silence(&error) => {
                 silences += 1;
                 let is_looked_at = silences.is_multiple_of(SILENCES_BETWEEN_LOOKS);
-                if is_looked_at && !teller.hands().is_gpsd_current(teller.source()) {
+                if is_looked_at && !teller.hands().is_gpsd_current(teller.source(), path) {
                     return Err("somebody removed the socket".to_owned());
                 }
                 if let First::Awaited { until_ns } = first

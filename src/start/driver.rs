@@ -1,6 +1,6 @@
 //! The server's side of what the XDP programs drop by: the table, the lists and the limits of each interface.
 
-use super::{HandedInterface, HandedShared};
+use super::HandedInterface;
 use crate::worker::Limits;
 use maser_core::limit::Shape;
 use maser_core::limit::access::{Prefix, Standing};
@@ -13,8 +13,8 @@ use tracing::warn;
 /// What is in front of the workers.
 #[derive(Debug, Default)]
 pub struct DriverSide {
-    /// The limiter's table, which the programs look into; none without interfaces.
-    pub table: Option<SharedTable>,
+    /// The sets of the limiter's table, which the programs look into; none without interfaces.
+    shape: Option<Shape>,
     /// The lists of sources; none without interfaces.
     sources: Option<AccessTries>,
     limits: Vec<DriverLimits>,
@@ -23,22 +23,24 @@ pub struct DriverSide {
 }
 
 impl DriverSide {
-    /// Of what was handed over. From now on nothing is dropped, whatever a server before this one has left.
+    /// Of what was handed over. The programs go on dropping by what a server before this one has left.
     #[must_use]
-    pub fn new(shared: Option<HandedShared>, interfaces: &[HandedInterface]) -> Self {
-        let limits: Vec<_> = interfaces.iter().map(|interface| interface.limits.clone()).collect();
-        for own in &limits {
+    pub fn new(
+        sources: Option<AccessTries>,
+        table: Option<&SharedTable>,
+        interfaces: &[HandedInterface],
+    ) -> Self {
+        let shape = table.filter(|_| sources.is_some()).and_then(|table| Shape::of(table.len()));
+        let limits = interfaces.iter().map(|interface| interface.limits.clone()).collect();
+        Self { shape, sources, limits, settings: None }
+    }
+
+    /// From now on nothing is dropped, whatever a server before this one has left.
+    pub fn clear(&self) {
+        for own in &self.limits {
             own.set(None);
             own.clear_floors();
         }
-        let (table, sources) = shared.map(|HandedShared { table, sources }| (table, sources)).unzip();
-        Self { table, sources, limits, settings: None }
-    }
-
-    /// The hash's key that a server before this one has left with the table: with it the table's regulars are regulars still.
-    #[must_use]
-    pub fn key_left(&self) -> Option<[u64; 2]> {
-        self.limits.iter().find_map(DriverLimits::key_left)
     }
 
     /// Whether what the lists say is told to the programs by system calls.
@@ -49,7 +51,7 @@ impl DriverSide {
 
     /// From now on the programs drop by these limits, if any, and by these lists.
     pub fn begin(&mut self, limits: Option<&Limits>, prefixes: &[(Prefix, Standing)]) {
-        let Some(shape) = self.table.as_deref().and_then(|table| Shape::of(table.len())) else { return };
+        let Some(shape) = &self.shape else { return };
         let rate = limits.map(|limits| DriverRate {
             interval: limits.rules.address.interval_units(),
             burst: limits.rules.address.full_units(),

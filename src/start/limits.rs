@@ -1,43 +1,19 @@
 //! What the workers and the programs in front of them limit by: one table, one key, one set of rules.
 
-use super::{DriverSide, ServeError, system};
 use crate::config;
 use crate::worker::Limits;
 use maser_core::limit::hash::Key;
 use maser_core::limit::{Bucket, Rules};
 use maser_sys::limit_table::SharedTable;
-use maser_sys::random;
 use std::num::NonZeroU32;
-use std::sync::atomic::Ordering;
 
 /// Kisses that may be sent at once, as a part of those of a second.
 const KISSES_AT_ONCE: u32 = 8;
 
-/// The workers' limits, over the table that the programs see where there are any; none where nobody is limited.
-pub(super) fn made(limit: &config::Limit, driver: &DriverSide) -> Result<Option<Limits>, ServeError> {
-    let Some(rules) = rules(limit) else { return Ok(None) };
-    let table = match &driver.table {
-        Some(table) => table.clone(),
-        None => {
-            SharedTable::anonymous(limit.memory_octets).map_err(system("no memory for the limits' table"))?
-        }
-    };
-    let key = match driver.key_left() {
-        Some([k0, k1]) => Key { k0, k1 },
-        None => {
-            // What a server before this one has left can't be found under another key.
-            table.iter().for_each(|word| word.store(0, Ordering::Relaxed));
-            new_key()?
-        }
-    };
-    Ok(Some(Limits { table, key, rules, driver: limit.driver }))
-}
-
-fn new_key() -> Result<Key, ServeError> {
-    let mut secret = [[0; 8]; 2];
-    random::fill(secret.as_flattened_mut()).map_err(system("no random number for the limits' key"))?;
-    let [k0, k1] = secret.map(u64::from_ne_bytes);
-    Ok(Key { k0, k1 })
+/// The workers' limits, over the table that was handed over; none where nobody is limited.
+pub(super) fn made(limit: &config::Limit, table: Option<&SharedTable>, key: Key) -> Option<Limits> {
+    let (rules, table) = rules(limit).zip(table)?;
+    Some(Limits { table: table.clone(), key, rules, driver: limit.driver })
 }
 
 /// The rules of a configuration, none for a rate of 0. It has seen to it that every bucket fills in time.

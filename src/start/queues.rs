@@ -13,7 +13,7 @@ use maser_sys::af_xdp::{BusyPoll, CopyChoice, FRAMES_MAX, Xsk, XskError, XskPort
 use maser_sys::driver_limits::Floor;
 use maser_sys::xdp_program::{SocketsMap, XdpCounts};
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use tracing::{info, warn};
 
@@ -125,7 +125,12 @@ fn open_interface(
     for (place, socket) in places.iter().zip(sockets) {
         let statistics = socket.statistics().map_err(system("no statistics of an AF_XDP socket"))?;
         let floor = limits.floor_of(place.queue);
-        queues.push(QueueView { number: place.queue, core: place.core, statistics, floor: floor.clone() });
+        queues.push(QueueView {
+            number: place.queue,
+            core: place.core,
+            statistics: Mutex::new(Some(statistics)),
+            floor: floor.clone(),
+        });
         let (interface, map) = (facts.name.clone(), Arc::clone(&map));
         owned.push(OwnedQueue { interface, number: place.queue, socket, map, floor });
     }

@@ -31,7 +31,10 @@ pub(super) struct Threads {
     pub(super) stop_workers: Arc<AtomicBool>,
     pub(super) stop_drivers: Arc<AtomicBool>,
     pub(super) stop_pulse: Arc<AtomicBool>,
+    pub(super) stop_queues: Arc<AtomicBool>,
     pub(super) workers: Vec<JoinHandle<Result<(), ServeError>>>,
+    /// Those over interfaces' queues.
+    pub(super) queue_workers: Vec<JoinHandle<Result<(), ServeError>>>,
     /// Makes each worker serve; one that this is dropped for ends instead.
     pub(super) waiting: Vec<Sender<()>>,
     pub(super) drivers: Vec<Driver>,
@@ -175,14 +178,12 @@ impl Threads {
 
     pub(super) fn stop(&mut self) -> Result<(), ServeError> {
         self.stop_workers.store(true, Ordering::Relaxed);
+        self.stop_queues.store(true, Ordering::Relaxed);
         self.waiting.clear();
         let mut outcome = self.drivers_ended();
         // Those that keep the clock may take a moment to notice: meanwhile the workers drain on the last snapshots.
         self.stop_drivers.store(true, Ordering::Relaxed);
-        for thread in self.workers.drain(..) {
-            let ended = thread.join().unwrap_or(Err(ServeError::Panicked("worker")));
-            outcome = outcome.and(ended);
-        }
+        outcome = outcome.and(all_ended(&mut self.workers)).and(self.leave_queues());
         for Driver { name, thread } in self.drivers.drain(..) {
             outcome = outcome.and(thread.join().map_err(|_| ServeError::DriverStopped(name)));
         }
@@ -200,11 +201,23 @@ impl Threads {
         outcome
     }
 
+    /// Ends the workers over interfaces' queues.
+    pub(super) fn leave_queues(&mut self) -> Result<(), ServeError> {
+        self.stop_queues.store(true, Ordering::Relaxed);
+        all_ended(&mut self.queue_workers)
+    }
+
     /// Whether a driver has ended before it was told to.
     pub(super) fn drivers_ended(&self) -> Result<(), ServeError> {
         let ended = self.drivers.iter().find(|driver| driver.thread.is_finished());
         ended.map_or(Ok(()), |driver| Err(ServeError::DriverStopped(driver.name.clone())))
     }
+}
+
+/// Waits until these workers have ended; how the first ended that didn't well.
+fn all_ended(workers: &mut Vec<JoinHandle<Result<(), ServeError>>>) -> Result<(), ServeError> {
+    let ended = workers.drain(..).map(|thread| thread.join().unwrap_or(Err(ServeError::Panicked("worker"))));
+    ended.fold(Ok(()), Result::and)
 }
 
 impl Drop for Threads {

@@ -2,9 +2,11 @@
 
 use super::queues::{self, OwnedQueue};
 use super::{ServeError, Threads, system};
+use crate::access::Access;
 use crate::clients::Clients;
-use crate::config::{self, Idle, PortChoice};
+use crate::config::{self, Config, Idle, PortChoice};
 use crate::count::Counts;
+use crate::nics::Nics;
 use crate::port::Port;
 use crate::port::ladder::Rung;
 use crate::report::WorkerView;
@@ -37,7 +39,31 @@ pub(super) struct Common {
     pub(super) transmit_correction: bool,
     pub(super) limits: Option<Limits>,
     pub(super) lists: Lists,
-    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl Common {
+    pub(super) fn new(
+        config: &Config,
+        counter: Counter,
+        snapshots: &Reader,
+        nics: &Nics,
+        limits: Option<&Limits>,
+        access: &Access,
+    ) -> Self {
+        let server = &config.server;
+        Self {
+            counter,
+            clients: Clients::new(counter),
+            snapshots: snapshots.clone(),
+            smearing: super::smearing(config),
+            nics: nics.for_worker(),
+            batch: server.batch.get(),
+            interleaved_clients: server.interleaved_clients,
+            transmit_correction: server.transmit_correction,
+            limits: limits.cloned(),
+            lists: Lists { reader: access.reader(), deny_kiss: config.access.deny_kiss },
+        }
+    }
 }
 
 /// Where a worker's packets come in.
@@ -69,6 +95,8 @@ struct Starter {
     ready: Sender<Ready>,
     /// Closed without a word when the server doesn't come to serve.
     go: Receiver<()>,
+    /// Ends it.
+    stop: Arc<AtomicBool>,
 }
 
 /// All workers: those over queues, and those over sockets.
@@ -134,16 +162,20 @@ impl Threads {
         let (ready, all_ready) = channel();
         let mut views = Vec::with_capacity(tasks.len());
         for (worker, task) in tasks.into_iter().enumerate() {
+            let (threads, stop) = match &task.intake {
+                Intake::Sockets(..) => (&mut self.workers, Arc::clone(&self.stop_workers)),
+                Intake::Queues(..) => (&mut self.queue_workers, Arc::clone(&self.stop_queues)),
+            };
             let counts = Arc::<Counts>::default();
             views.push(task.view(Arc::clone(&counts)));
             let (go, let_go) = channel();
             self.waiting.push(go);
-            let starter = Starter { worker, ready: ready.clone(), go: let_go };
+            let starter = Starter { worker, ready: ready.clone(), go: let_go, stop };
             let thread = Builder::new()
                 .name(task.name.clone())
                 .spawn(move || task.run(&counts, starter))
                 .map_err(system("no thread for a worker"))?;
-            self.workers.push(thread);
+            threads.push(thread);
         }
         // So that the channel closes when the last worker has gone without a word.
         drop(ready);
@@ -223,9 +255,8 @@ impl Life<'_> {
             transmit_correction,
             limits,
             lists,
-            stop,
         } = self.common;
-        let Starter { worker, ready, go } = self.starter;
+        let Starter { worker, ready, go, stop } = self.starter;
         // All memory of the packet path is there before the word is said.
         let (pinned, serving) = match port {
             Ok(port) => {

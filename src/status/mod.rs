@@ -12,6 +12,7 @@ mod clients_table;
 mod columns;
 mod interfaces;
 mod limit;
+mod load;
 mod nics;
 mod place;
 mod residence;
@@ -33,6 +34,7 @@ pub use clients::{ByFate, ClientStatus, ClientsQuestion, ClientsStatus, Order, T
 pub use clients_table::clients_table;
 pub use interfaces::{InterfaceStatus, QueueStatus};
 pub use limit::{LimitStatus, PlacesStatus};
+pub use load::{LoadStatus, RefusalStatus};
 pub use nics::{NicStatus, StampStatus};
 pub use place::{NoPlace, Surroundings};
 pub use residence::Residence;
@@ -99,6 +101,8 @@ pub struct Status {
     pub limit: Option<LimitStatus>,
     /// Who answers them.
     pub workers: Vec<WorkerStatus>,
+    /// What became of the configuration; none where nobody can read it again.
+    pub configuration: Option<LoadStatus>,
 }
 
 /// Where the served clock stands. Clients may follow the replies while it is locked, in holdover, local or synchronised.

@@ -9,7 +9,7 @@ use super::limit::limit_lines;
 use super::nics::nic_lines;
 use super::tracking::steering_text;
 use super::units::{count, nanoseconds, printable, seconds, signed_seconds, uptime};
-use super::{LeapStatus, Residence, SourceStatus, State, Status, TransmitStatus};
+use super::{LeapStatus, LoadStatus, Residence, SourceStatus, State, Status, TransmitStatus};
 
 impl State {
     /// As people read it.
@@ -117,12 +117,28 @@ fn clock_lines(status: &Status) -> String {
     if let Some(steering) = &status.tracking.steering {
         line("Machine's clock", steering_text(steering));
     }
+    if let Some(load) = &status.configuration {
+        line("Configuration", load_text(load));
+    }
     lines
 }
 
 /// The served clock's distance from the source that it follows.
 pub(super) fn offset_text(status: &Status) -> String {
     status.tracking.offset_s.map_or_else(|| "not known".to_owned(), signed_seconds)
+}
+
+/// Which configuration it goes by, and why it doesn't by a newer one.
+fn load_text(load: &LoadStatus) -> String {
+    let file = load.file.as_deref().unwrap_or("no file");
+    let mut text = format!("{file}, for {}", uptime(load.applied_ago_s));
+    if let Some(refused) = &load.refused {
+        let why = refused.why.lines().next().unwrap_or_default();
+        let more = refused.why.lines().count().saturating_sub(1);
+        let more = if more > 0 { format!(" (and {more} more, see the log)") } else { String::new() };
+        text += &format!("; refused {} ago: {why}{more}", uptime(refused.ago_s));
+    }
+    text
 }
 
 fn problem_text(source: &SourceStatus) -> String {
@@ -222,6 +238,7 @@ Source          : nmea0 (nmea, /dev/ttyS0): agrees
 Source          : london (ntp, 192.0.2.1:123): falseticker: 1.000 s off
 Source          : ntp1 (ntp, [2001:db8::1]:123): unreachable; no reply in 8 polls; does a packet filter let UDP port 123 through?
 Steps           : 1
+Configuration   : /etc/maser/maser.toml, for 01:01:40; refused 00:01:01 ago: /etc/maser/maser.toml:3:1: server.wrokers: unknown key (and 1 more, see the log)
 
 Listen       Port      Why
 0.0.0.0:123  io-uring

@@ -33,6 +33,18 @@ pub(crate) fn plausible() -> Status {
             },
         ],
         interfaces: interfaces(),
+        configuration: Some(LoadStatus {
+            file: Some("/etc/maser/maser.toml".to_owned()),
+            began_s: 274_000.0,
+            applied_ago_s: 3_700.0,
+            reloads: 2,
+            refusals: 1,
+            refused: Some(RefusalStatus {
+                ago_s: 61.0,
+                why: "/etc/maser/maser.toml:3:1: server.wrokers: unknown key\n/etc/maser/maser.toml:4:1: too"
+                    .to_owned(),
+            }),
+        }),
         nics: Vec::new(),
         access: AccessStatus { prefixes: 19, files: Vec::new() },
         limit: Some(LimitStatus {

@@ -96,14 +96,6 @@ impl DriverLimits {
         self.0[ON].store(1, Ordering::Release);
     }
 
-    /// The hash's key that a server before this one has left together with the table; none if none has. With it the
-    /// table's entries are still found.
-    #[must_use]
-    pub fn key_left(&self) -> Option<[u64; 2]> {
-        let key = KEY.map(|place| self.0[place].load(Ordering::Relaxed));
-        (key != [0; 2]).then_some(key)
-    }
-
     /// How much is dropped of what comes by a queue; all queues' are 0 at first.
     ///
     /// # Panics

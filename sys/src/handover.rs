@@ -10,6 +10,7 @@ use nix::sys::socket::{
     socketpair,
 };
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// A message with more descriptors isn't ours.
@@ -121,6 +122,14 @@ pub fn close_inherited() {
     const FIRST: libc::c_uint = 3;
     // SAFETY: the caller has opened nothing, so that nobody uses or owns a descriptor from the first on.
     let _closed = unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, 0) };
+}
+
+/// The descriptors of these numbers, which a service manager has opened for this process: for one that has opened nothing
+/// yet, once.
+#[must_use]
+pub fn started_with(numbers: Range<RawFd>) -> Vec<OwnedFd> {
+    // SAFETY: the caller has opened nothing, so that nobody else owns a descriptor of these numbers.
+    numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect()
 }
 
 /// A descriptor that has just come with a message.

@@ -1,11 +1,15 @@
-//! The memory of the limiter's table, one for the whole machine: this process's own, or the one that the XDP programs look
-//! into, too ([`SharedMaps`](crate::xdp_program::SharedMaps)). What its words mean is `core`'s to say.
+//! The memory of the limiter's table, one for the whole machine: this process's own, one that servers hand on ([`memory`]), or
+//! the one that the XDP programs look into, too ([`SharedMaps`](crate::xdp_program::SharedMaps)). What its words mean is `core`'s to say.
 
+use std::fs::File;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::shared_words::{Access, SharedWords};
 
@@ -14,6 +18,21 @@ pub const SET_WORDS: usize = 8;
 
 /// Octets of a set.
 pub const SET_OCTETS: u64 = 64;
+
+/// New memory for a table, to be shared with other processes: all 0, and of this length for ever.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidInput`] for less than a set; no descriptor left.
+pub fn memory(octets: u64) -> io::Result<OwnedFd> {
+    let octets = u64::from(sets(octets)?) * SET_OCTETS;
+    let file =
+        File::from(memfd_create(c"maser-limits", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
+    file.set_len(octets)?;
+    // Nobody who has it can make those fail who look into it.
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file.into())
+}
 
 /// The table's words, all 0 at first; begins on a page. A clone is the same memory.
 #[derive(Clone, Debug)]
@@ -26,6 +45,16 @@ impl SharedTable {
     /// [`io::ErrorKind::InvalidInput`] for less than a set; no memory.
     pub fn anonymous(octets: u64) -> io::Result<Self> {
         SharedWords::anonymous(sets(octets)? as usize * SET_WORDS).map(|words| Self(Arc::new(words)))
+    }
+
+    /// Of what [`memory`] gave, with what is in it. Closes it: the mapping keeps it. All of it is there when this returns.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn of_memory(memory: OwnedFd) -> io::Result<Self> {
+        let file = File::from(memory);
+        let words = sets(file.metadata()?.len())? as usize * SET_WORDS;
+        SharedWords::of_file(file, words).map(|words| Self(Arc::new(words)))
     }
 
     /// Of what [`SharedMaps::table_map`](crate::xdp_program::SharedMaps::table_map) gave, with what is in it. Closes it: the
@@ -72,6 +101,22 @@ mod tests {
         for none in [0, 63, u64::MAX] {
             assert_eq!(SharedTable::anonymous(none).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri knows no memfd")]
+    fn memory_is_shared_by_who_maps_it_and_keeps_its_length() {
+        let shared = memory((1 << 16) + 63).unwrap();
+        let first = SharedTable::of_memory(shared.try_clone().unwrap()).unwrap();
+        assert_eq!((first.len(), first[8191].load(Ordering::Relaxed)), (1 << 13, 0));
+        first[8191].store(7, Ordering::Relaxed);
+        let second = SharedTable::of_memory(shared.try_clone().unwrap()).unwrap();
+        assert_eq!(second[8191].load(Ordering::Relaxed), 7, "mapping it again changes nothing");
+        second[0].store(9, Ordering::Relaxed);
+        assert_eq!(first[0].load(Ordering::Relaxed), 9);
+        let file = File::from(shared);
+        assert!(file.set_len(0).is_err() && file.set_len(1 << 20).is_err(), "sealed");
+        assert_eq!(memory(63).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]

@@ -41,14 +41,12 @@ pub struct SocketOptions {
     pub send_buffer: usize,
     /// Report the NICs' stamps too; these must be told to stamp by other means ([`hwtstamp`](crate::hwtstamp)).
     pub nic_stamps: bool,
-    /// Bind to an address that no interface has, too: what is sent to it is received once one has.
-    pub anywhere: bool,
 }
 
 impl Default for SocketOptions {
     /// Four megabytes: 5,000 requests, or 10 ms at half a million a second.
     fn default() -> Self {
-        Self { receive_buffer: 4 << 20, send_buffer: 1 << 20, nic_stamps: false, anywhere: false }
+        Self { receive_buffer: 4 << 20, send_buffer: 1 << 20, nic_stamps: false }
     }
 }
 
@@ -89,24 +87,59 @@ impl UdpSocket {
             return Err(OpenError::GroupSize { workers });
         }
         // With port 0 the first socket has the kernel choose one, which the others then join.
-        let mut address = Self::probe(address, options.anywhere)?;
+        let mut address = Self::probe(address)?;
         let mut group = Vec::with_capacity(workers);
         for _ in 0..workers {
-            let socket = Self::unbound(address, options)?;
-            set(&socket.fd, sockopt::ReusePort, &true, "SO_REUSEPORT")?;
-            let socket = socket.bind(address)?;
+            let socket = Self::join(address, options)?;
             address = socket.address;
             group.push(socket);
         }
-        if let Some(first) = group.first() {
-            steering.attach(first, workers)?;
-        }
+        steering.steer(&group)?;
         Ok(group)
     }
 
+    /// One more socket for an address that a group of this process serves already, the last of the group. Nothing comes to it
+    /// before the group is [steered](Steering::steer) with it.
+    ///
+    /// # Errors
+    /// As for [`open_group`](Self::open_group).
+    pub fn join(address: SocketAddr, options: SocketOptions) -> Result<Self, OpenError> {
+        let socket = Self::unbound(address, options)?;
+        set(&socket.fd, sockopt::ReusePort, &true, "SO_REUSEPORT")?;
+        socket.bind(address)
+    }
+
+    /// A bound socket that another process has opened as this one would ([`Self::open_group`]), or a service manager has, which
+    /// knows nothing of stamps; its buffers stay.
+    ///
+    /// # Errors
+    /// [`OpenError::NotOurs`] for one that isn't bound, isn't UDP's, or serves IPv4 by IPv6.
+    pub fn of_fd(fd: OwnedFd, nic_stamps: bool) -> Result<Self, OpenError> {
+        let not_ours = |_| OpenError::NotOurs;
+        let kind = socket::getsockopt(&fd, sockopt::SockType).map_err(not_ours)?;
+        let address = bound_address(&fd)?.filter(|address| address.port() != 0).ok_or(OpenError::NotOurs)?;
+        let takes_ip4 =
+            address.is_ipv6() && !socket::getsockopt(&fd, sockopt::Ipv6V6Only).map_err(not_ours)?;
+        if kind != SockType::Datagram || takes_ip4 {
+            return Err(OpenError::NotOurs);
+        }
+        ask_for_control(&fd, address, nic_stamps)?;
+        let receive_buffer = granted(&fd)?;
+        Ok(Self { fd, address, receive_buffer, nic_stamps })
+    }
+
+    /// Asks for other buffers than it has.
+    ///
+    /// # Errors
+    /// When the kernel says no.
+    pub fn set_buffers(&mut self, options: SocketOptions) -> Result<(), OpenError> {
+        self.receive_buffer = buffers(&self.fd, options)?;
+        Ok(())
+    }
+
     /// Binds without sharing and closes again, to learn whether anybody else has the port.
-    fn probe(address: SocketAddr, anywhere: bool) -> Result<SocketAddr, OpenError> {
-        let options = SocketOptions { receive_buffer: 0, send_buffer: 0, nic_stamps: false, anywhere };
+    fn probe(address: SocketAddr) -> Result<SocketAddr, OpenError> {
+        let options = SocketOptions { receive_buffer: 0, send_buffer: 0, nic_stamps: false };
         Ok(Self::unbound(address, options)?.bind(address)?.address)
     }
 
@@ -116,21 +149,8 @@ impl UdpSocket {
             .map_err(|errno| OpenError::of_socket(address, errno))?;
         if address.is_ipv6() {
             set(&fd, sockopt::Ipv6V6Only, &true, "IPV6_V6ONLY")?;
-            set(&fd, sockopt::Ipv6RecvPacketInfo, &true, "IPV6_RECVPKTINFO")?;
-        } else {
-            set(&fd, sockopt::Ipv4PacketInfo, &true, "IP_PKTINFO")?;
         }
-        if options.anywhere {
-            bind_anywhere(&fd, address)?;
-        }
-        let mut stamps =
-            TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE;
-        if options.nic_stamps {
-            stamps |= TimestampingFlag::SOF_TIMESTAMPING_RX_HARDWARE
-                | TimestampingFlag::SOF_TIMESTAMPING_RAW_HARDWARE
-                | TimestampingFlag::from_bits_retain(NIC_STAMP_OPTIONS);
-        }
-        set(&fd, sockopt::Timestamping, &stamps, "SO_TIMESTAMPING")?;
+        ask_for_control(&fd, address, options.nic_stamps)?;
         let receive_buffer = buffers(&fd, options)?;
         Ok(Self { fd, address, receive_buffer, nic_stamps: options.nic_stamps })
     }
@@ -141,11 +161,7 @@ impl UdpSocket {
             SocketAddr::V6(v6) => socket::bind(self.as_raw_fd(), &SockaddrIn6::from(v6)),
         };
         bound.map_err(|errno| OpenError::of_bind(address, errno))?;
-        let name: SockaddrStorage = socket::getsockname(self.as_raw_fd())
-            .map_err(|errno| OpenError::Refused { what: "getsockname", errno: errno as i32 })?;
-        let v4 = name.as_sockaddr_in().map(|name| SocketAddr::V4(SocketAddrV4::from(*name)));
-        let v6 = name.as_sockaddr_in6().map(|name| SocketAddr::V6(SocketAddrV6::from(*name)));
-        self.address = v4.or(v6).unwrap_or(address);
+        self.address = bound_address(&self.fd)?.unwrap_or(address);
         Ok(self)
     }
 
@@ -195,30 +211,39 @@ fn buffers(fd: &OwnedFd, options: SocketOptions) -> Result<usize, OpenError> {
     if half > 0 && setsockopt(fd, sockopt::SndBufForce, &half).is_err() {
         set(fd, sockopt::SndBuf, &half, "SO_SNDBUF")?;
     }
+    granted(fd)
+}
+
+/// Octets of receive buffer.
+fn granted(fd: &OwnedFd) -> Result<usize, OpenError> {
     socket::getsockopt(fd, sockopt::RcvBuf)
         .map_err(|errno| OpenError::Refused { what: "SO_RCVBUF", errno: errno as i32 })
 }
 
-/// `IP_FREEBIND`, and IPv6's own of the same meaning, which nix doesn't know.
-fn bind_anywhere(fd: &OwnedFd, address: SocketAddr) -> Result<(), OpenError> {
-    if address.is_ipv4() {
-        return set(fd, sockopt::IpFreebind, &true, "IP_FREEBIND");
+/// What it is bound to; none for a family other than IP's.
+fn bound_address(fd: &OwnedFd) -> Result<Option<SocketAddr>, OpenError> {
+    let name: SockaddrStorage = socket::getsockname(fd.as_raw_fd())
+        .map_err(|errno| OpenError::Refused { what: "getsockname", errno: errno as i32 })?;
+    let v4 = name.as_sockaddr_in().map(|name| SocketAddr::V4(SocketAddrV4::from(*name)));
+    let v6 = name.as_sockaddr_in6().map(|name| SocketAddr::V6(SocketAddrV6::from(*name)));
+    Ok(v4.or(v6))
+}
+
+/// Has each datagram come with its stamps and the address that it was sent to.
+fn ask_for_control(fd: &OwnedFd, address: SocketAddr, nic_stamps: bool) -> Result<(), OpenError> {
+    if address.is_ipv6() {
+        set(fd, sockopt::Ipv6RecvPacketInfo, &true, "IPV6_RECVPKTINFO")?;
+    } else {
+        set(fd, sockopt::Ipv4PacketInfo, &true, "IP_PKTINFO")?;
     }
-    let on: libc::c_int = 1;
-    let length = libc::socklen_t::try_from(size_of_val(&on)).expect("four octets");
-    // SAFETY: the option's value is an integer that outlives the call, and its length is stated.
-    let result = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::IPPROTO_IPV6,
-            libc::IPV6_FREEBIND,
-            (&raw const on).cast(),
-            length,
-        )
-    };
-    Errno::result(result)
-        .map(drop)
-        .map_err(|errno| OpenError::Refused { what: "IPV6_FREEBIND", errno: errno as i32 })
+    let mut stamps =
+        TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE;
+    if nic_stamps {
+        stamps |= TimestampingFlag::SOF_TIMESTAMPING_RX_HARDWARE
+            | TimestampingFlag::SOF_TIMESTAMPING_RAW_HARDWARE
+            | TimestampingFlag::from_bits_retain(NIC_STAMP_OPTIONS);
+    }
+    set(fd, sockopt::Timestamping, &stamps, "SO_TIMESTAMPING")
 }
 
 fn set<O: SetSockOpt>(fd: &OwnedFd, option: O, value: &O::Val, what: &'static str) -> Result<(), OpenError> {

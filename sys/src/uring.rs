@@ -74,6 +74,8 @@ pub struct UringPort {
     batch_max: usize,
     /// Whose receive is armed first: each socket's in turn, so that none takes all buffers.
     first_armed: usize,
+    /// No receive is armed any more.
+    closed: bool,
 }
 
 impl UringPort {
@@ -97,6 +99,7 @@ impl UringPort {
             batch: Vec::with_capacity(batch),
             batch_max: batch,
             first_armed: 0,
+            closed: false,
         };
         port.arm();
         port.enter(0, EnterFlags::GETEVENTS, None).map_err(UringError::of("receiving", "6.1"))?;
@@ -205,6 +208,12 @@ impl UringPort {
         self.books.departures.tell(&self.sockets, told)
     }
 
+    /// Receives no more than what the kernel has put into the port's buffers already; that isn't lost.
+    pub fn close(&mut self) {
+        self.closed = true;
+        self.cancel_all();
+    }
+
     /// Whether so many sends fit, besides a receive for each socket. They do unless the kernel took nothing for a
     /// while, for want of memory.
     fn has_room(&mut self, sends: usize) -> bool {
@@ -247,6 +256,9 @@ impl UringPort {
 
     /// Queues a receive for each socket that has none.
     fn arm(&mut self) {
+        if self.closed {
+            return;
+        }
         let sockets = self.sockets.len();
         for socket in (self.first_armed..sockets).chain(0..self.first_armed) {
             if !self.books.armed[socket] {

@@ -7,8 +7,10 @@ use maser::config::{Config, PortChoice, Workers};
 use maser::hands::{Hands, Past};
 use maser::interface::Interface;
 
+use maser::sockets::Sockets;
 use maser::start::{Handed, HandedInterface, ServeError, Server};
 use maser::status::{Status, WorkerStatus};
+use maser_core::limit::hash::Key;
 use maser_sys::af_xdp::{CopyChoice, Xsk, XskSetting};
 use maser_sys::driver_limits::{DriverLimits, DriverSettings};
 use maser_sys::netlink;
@@ -43,15 +45,22 @@ fn start(port: PortChoice, listen: SocketAddr, interface: &Interface) -> Result<
         counts_map: interface.counts_map().unwrap(),
         limits,
     };
+    let (config, cores) = (config(port, listen), vec![0, 1]);
+    let opened = Sockets::open(&config, cores.len(), Vec::new()).unwrap();
+    let sockets = opened.descriptors(&config, cores.len());
+    let sockets = sockets.iter().map(|socket| socket.try_clone_to_owned().unwrap()).collect();
     Server::start(
-        config(port, listen),
+        config,
         Handed {
+            cores,
+            sockets,
+            table: None,
+            key: Key { k0: 0, k1: 0 },
             interfaces: vec![handed],
-            shared: None,
+            sources: None,
             refused: Vec::new(),
             nics: Vec::new(),
             hands: Hands::own(),
-            again: false,
             legacy: None,
             steering: Past::default(),
         },

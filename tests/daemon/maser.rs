@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -80,6 +81,7 @@ pub(crate) struct Setting {
     status_socket: StatusSocket,
     arguments: Vec<String>,
     environment: Vec<(&'static str, PathBuf)>,
+    input: Option<OwnedFd>,
     pub(crate) port: u16,
     pub(crate) scratch: Scratch,
 }
@@ -94,6 +96,7 @@ impl Setting {
             status_socket: StatusSocket::Argument(scratch.path("status.sock")),
             arguments: Vec::new(),
             environment: Vec::new(),
+            input: None,
             port: free_port(),
             scratch,
         }
@@ -131,6 +134,13 @@ impl Setting {
 
     pub(crate) fn environment(mut self, name: &'static str, value: PathBuf) -> Self {
         self.environment.push((name, value));
+        self
+    }
+
+    /// With this as its standard input.
+    #[allow(dead_code, reason = "tests that hand sockets over do")]
+    pub(crate) fn with_input(mut self, input: OwnedFd) -> Self {
+        self.input = Some(input);
         self
     }
 
@@ -174,7 +184,8 @@ impl Setting {
         let words = self.command_line();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.env_remove("RUST_LOG").stdin(Stdio::null());
+        let input = self.input.as_ref().map(|input| input.try_clone().expect("a descriptor is left"));
+        command.env_remove("RUST_LOG").stdin(input.map_or_else(Stdio::null, Stdio::from));
         command
     }
 
@@ -192,7 +203,7 @@ impl Setting {
 
     /// Starts it where it must fail, and gives its last words.
     pub(crate) fn refused(&self, limit: Duration) -> Finished {
-        let finished = finish(self.command(), &self.scratch, limit);
+        let finished = finish_as_told(self.command(), &self.scratch, limit);
         assert_eq!(finished.code, Some(1), "exit status of a refusal; it said:\n{}", finished.errors);
         assert_eq!(finished.output, "", "nothing is ready");
         finished
@@ -308,9 +319,14 @@ pub(crate) struct Finished {
 
 /// Runs a command to its end, which must come within `limit`.
 pub(crate) fn finish(mut command: Command, scratch: &Scratch, limit: Duration) -> Finished {
+    command.stdin(Stdio::null());
+    finish_as_told(command, scratch, limit)
+}
+
+fn finish_as_told(mut command: Command, scratch: &Scratch, limit: Duration) -> Finished {
     let (output, errors) = (scratch.path("output"), scratch.path("errors"));
     let file = |path: &Path| fs::File::create(path).expect("a file can be made");
-    command.stdin(Stdio::null()).stdout(file(&output)).stderr(file(&errors));
+    command.stdout(file(&output)).stderr(file(&errors));
     let mut process = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let ended = within(limit, || process.try_wait().expect("it is our child"));
     end(&mut process);

@@ -79,8 +79,17 @@ impl Wire {
 
     /// The same, at one address.
     pub(crate) fn setting_at(&self, address: Ipv4Addr) -> Setting {
-        let host = Setting::nowhere().under(&["ip", "netns", "exec", &self.server]);
-        host.listening_at(&address.to_string()).with(&["--port", "af-xdp", "--interface", INTERFACE])
+        self.host_setting().listening_at(&address.to_string()).with(&[
+            "--port",
+            "af-xdp",
+            "--interface",
+            INTERFACE,
+        ])
+    }
+
+    /// `maser serve` on its host, told nothing else.
+    pub(crate) fn host_setting(&self) -> Setting {
+        Setting::nowhere().under(&["ip", "netns", "exec", &self.server])
     }
 
     /// The number of the XDP program on the server's interface, by the kernel.

@@ -67,7 +67,8 @@ impl Median {
     /// The least of the newest few samples alone; none before there are enough in all.
     pub(super) fn least_of_newest(&self) -> Option<i32> {
         self.quartiles()?;
-        (1..=NEWEST).filter_map(|back| self.recent.get((self.next + WINDOW - back) % WINDOW).copied()).min()
+        let newest = 1..=NEWEST.min(self.count);
+        newest.filter_map(|back| self.recent.get((self.next + WINDOW - back) % WINDOW).copied()).min()
     }
 
     fn known(&self) -> &[i32] {
@@ -88,6 +89,10 @@ mod tests {
             median.push(sample);
         }
         assert_eq!(median.quartiles(), None);
+        assert_eq!(median.least_of_newest(), None);
+        let mut high = Median::new();
+        (0..9).for_each(|_| high.push(7_000));
+        assert_eq!(high.least_of_newest(), Some(7_000), "what never came isn't the least");
         for number in 0..1_000 {
             median.push(if number % 5 < 2 { 1_000_000_000 } else { 3_000 + number % 5 });
         }

@@ -25,6 +25,8 @@ pub enum OpenError {
         /// How many were asked for.
         workers: usize,
     },
+    /// A socket that was opened elsewhere can't serve.
+    NotOurs,
     /// The kernel refused something that it grants to anybody.
     Refused {
         /// The call or option.
@@ -78,6 +80,12 @@ impl fmt::Display for OpenError {
             Self::TooManyFiles => write!(f, "no file descriptor left; raise `ulimit -n` (LimitNOFILE)"),
             Self::GroupSize { workers } => {
                 write!(f, "{workers} workers share an address; from 1 to {} can", super::GROUP_SIZE_MAX)
+            }
+            Self::NotOurs => {
+                write!(
+                    f,
+                    "not a bound UDP socket of IPv4, or of IPv6 alone (BindIPv6Only=ipv6-only in systemd's .socket unit)"
+                )
             }
             Self::Refused { what, errno } => write!(f, "{what}: {}", os_error(errno)),
         }

@@ -24,9 +24,14 @@ impl Steering {
         Self { multiplier: random | 1 }
     }
 
-    /// Gives the program to the group of which `socket` is a member.
-    pub(super) fn attach(self, socket: &UdpSocket, workers: usize) -> Result<(), OpenError> {
-        // The group's size was bounded by `GROUP_SIZE_MAX`.
+    /// From now on chooses among these, the first of a group in the order in which they were opened; what waits in others
+    /// stays there.
+    ///
+    /// # Errors
+    /// None that isn't the kernel's fault; [`OpenError::GroupSize`] for none.
+    pub fn steer(self, group: &[UdpSocket]) -> Result<(), OpenError> {
+        let workers = group.len();
+        let socket = group.first().ok_or(OpenError::GroupSize { workers })?;
         let workers = u32::try_from(workers).map_err(|_| OpenError::GroupSize { workers })?;
         let mut program = self.program(socket.address(), workers);
         let program = sock_fprog {

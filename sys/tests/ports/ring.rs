@@ -1,6 +1,8 @@
 //! What only the io_uring port has: buffers that the kernel holds, and a kernel that may refuse it.
 
+use std::os::fd::AsFd;
 use std::thread;
+use std::time::Duration;
 
 use maser_sys::datagram::{Outgoing, Wait};
 use maser_sys::udp_socket::UdpSocket;
@@ -20,6 +22,45 @@ fn a_dropped_ring_leaves_its_address_free_at_once() {
         drop(port);
         UdpSocket::open(taken, options()).unwrap_or_else(|error| panic!("{error}"));
     }
+}
+
+/// What comes while it closes is either delivered or left in the socket, for whoever has that, too.
+#[test]
+fn a_closed_ring_has_lost_nothing_that_came() {
+    const SENT: usize = 20;
+    let lost = |closes: bool| {
+        let mut lost = 0;
+        for _ in 0..20 {
+            let socket = open("127.0.0.1:0");
+            let shared = socket.as_fd().try_clone_to_owned().unwrap();
+            let (server, client) = (socket.address(), client("127.0.0.1:0"));
+            let mut port = UringPort::over(vec![socket], 32);
+            client.send_to(&[1; 48], server).unwrap();
+            assert_eq!(port.receive(Wait::Until(LIMIT)).unwrap(), 1);
+            for _ in 0..SENT {
+                client.send_to(&[1; 48], server).unwrap();
+            }
+            // It also runs the receives that are due.
+            port.send(&[Outgoing { index: 0, length: 1, departure: None }], |_, _| {}).unwrap();
+            let mut found = 0;
+            if closes {
+                port.close();
+                while let received @ 1.. = port.receive(Wait::Poll).unwrap() {
+                    found += received;
+                }
+                client.send_to(&[2; 48], server).unwrap();
+                assert_eq!(port.receive(Wait::Until(Duration::from_millis(20))).unwrap(), 0, "it is closed");
+            }
+            drop(port);
+            let left = std::net::UdpSocket::from(shared);
+            left.set_nonblocking(true).unwrap();
+            found += std::iter::from_fn(|| left.recv(&mut [0; 64]).ok()).count();
+            lost += SENT + usize::from(closes) - found;
+        }
+        lost
+    };
+    assert_eq!(lost(true), 0);
+    assert!(lost(false) > 0, "one that is only dropped takes what it has received along");
 }
 
 #[test]
