@@ -110,6 +110,11 @@ impl Reloader {
     }
 }
 
+/// Requests a second, and for how many.
+pub(crate) fn load() -> (&'static str, u32) {
+    if std::env::var_os("MASER_RELOAD_FULL").is_some() { ("100k", 20) } else { ("20k", 4) }
+}
+
 /// The keeper's open descriptors.
 pub(crate) fn descriptors(server: &Server) -> usize {
     fs::read_dir(format!("/proc/{}/fd", server.process_id())).unwrap().count()

@@ -3,7 +3,7 @@
 use crate::applied::stops;
 use crate::maser::Setting;
 use crate::meter::{count, measure, number, settles};
-use crate::{MACHINE, Reloaded};
+use crate::{MACHINE, Reloaded, load};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -12,8 +12,7 @@ const LOST_IN_10000: u64 = 2;
 
 #[test]
 fn reloads_under_load_lose_nothing() {
-    let full = std::env::var_os("MASER_RELOAD_FULL").is_some();
-    let (rate, seconds) = if full { ("100k", 20) } else { ("20k", 4) };
+    let (rate, seconds) = load();
     for port in ["socket", "io-uring"] {
         let config = |workers: u32| {
             format!(

@@ -5,7 +5,7 @@ use crate::maser::{Finished, READY_LIMIT, within};
 use crate::meter::{count, settles};
 use crate::peers::skip;
 use crate::wire::{ADDRESS, ANOTHER, Wire};
-use crate::{MACHINE, Reloaded};
+use crate::{MACHINE, Reloaded, load};
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -90,8 +90,9 @@ fn queues_change_hands_and_nothing_is_lost() {
     serves_over_queues(&reloaded, second);
 
     // The rings of queues that change hands hold more than one request at such a rate.
+    let (rate, seconds) = load();
     let words = format!(
-        "fixed {first} --sender packet --mix pool --from 10.1.0.0/16 --rate 20k --time 4 --stamps 0 --quiet --json"
+        "fixed {first} --sender packet --mix pool --from 10.1.0.0/16 --rate {rate} --time {seconds} --stamps 0 --quiet --json"
     );
     assert!(wire.load("--version").output().unwrap().status.success());
     settles(|| {
@@ -108,7 +109,7 @@ fn queues_change_hands_and_nothing_is_lost() {
         let with: Value = serde_json::from_slice(&flood.stdout).unwrap();
         let (before, lost, sent) = (count(&without, "lost"), count(&with, "lost"), count(&with, "sent"));
         crate::peers::log(&format!(
-            "AF_XDP: {lost} of {sent} lost in {reloads} reloads, {before} without any"
+            "AF_XDP: {rate}/s: {lost} of {sent} lost in {reloads} reloads, {before} without any"
         ));
         if before > 0 {
             return Err(format!("{before} lost without reloads: nothing can be told here"));

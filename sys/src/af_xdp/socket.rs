@@ -14,9 +14,9 @@ use super::ring::{Taken, Written};
 use crate::datagram::{ends_sending, last_errno};
 
 /// A queue whose last owner has just closed it looks taken for some milliseconds; it is asked for a second.
-const BIND_TRIES: u32 = 50;
+const BIND_TRIES: u32 = 250;
 const BIND_PAUSE: Duration = Duration::from_millis(20);
-const _: () = assert!(BIND_TRIES as u128 * BIND_PAUSE.as_millis() == 1000);
+const _: () = assert!(BIND_TRIES as u128 * BIND_PAUSE.as_millis() == 5000);
 
 /// `AF_XDP`, in an address.
 const FAMILY: u16 = 44;
@@ -114,7 +114,7 @@ impl Socket {
         })
     }
 
-    /// Binds to the setting's queue, in the mode that `mode` names (`XDP_ZEROCOPY` or `XDP_COPY`); waits a second at most
+    /// Binds to the setting's queue, in the mode that `mode` names (`XDP_ZEROCOPY` or `XDP_COPY`); waits five seconds at most
     /// for who has it.
     pub(super) fn bind(&self, setting: &XskSetting, mode: u16) -> Result<(), i32> {
         let address = libc::sockaddr_xdp {
