@@ -13,7 +13,7 @@ use super::memory::{Frames, Mapping};
 use super::ring::{Taken, Written};
 use crate::datagram::{ends_sending, last_errno};
 
-/// A queue whose last owner has just closed it looks taken for some milliseconds; it is asked for a second.
+/// A queue whose last owner has just closed it looks taken for some milliseconds, and sometimes for longer.
 const BIND_TRIES: u32 = 250;
 const BIND_PAUSE: Duration = Duration::from_millis(20);
 const _: () = assert!(BIND_TRIES as u128 * BIND_PAUSE.as_millis() == 5000);
