@@ -13,6 +13,7 @@ pub(super) fn gather(status: &Status, started_unix_s: f64, out: &mut Families) {
     .one(started_unix_s);
     out.gauge("maser_uptime_seconds", "Since the server's process was ready, by a clock that nobody steers")
         .one(status.uptime_s);
+    configuration(status, out);
     let states = out.gauge("maser_state", "Where the served clock stands: 1 for its state, 0 for the others");
     for state in State::ALL {
         states.with([("state", state.word())], flag(status.state == state));
@@ -37,6 +38,16 @@ pub(super) fn gather(status: &Status, started_unix_s: f64, out: &mut Families) {
     oscillator(tracking, out);
     leap_seconds(tracking, out);
     steering(tracking, out);
+}
+
+/// What became of reading the configuration again, where somebody can.
+fn configuration(status: &Status, out: &mut Families) {
+    let Some(load) = &status.configuration else { return };
+    out.gauge("maser_configuration_refused", "Whether the configuration was read again since and refused")
+        .one(flag(load.refused.is_some()));
+    let loads = out.counter("maser_configuration_reloads", "How often the configuration was read again");
+    loads.count([("outcome", "applied")], load.reloads);
+    loads.count([("outcome", "refused")], load.refusals);
 }
 
 /// How far the served time may be off.

@@ -100,6 +100,9 @@ fn figures_are_those_of_the_status() {
     for line in [
         "maser_build_info{version=\"0.1.0\"} 1",
         "process_start_time_seconds 1500000000.0",
+        "maser_configuration_refused 1.0",
+        "maser_configuration_reloads_total{outcome=\"applied\"} 2",
+        "maser_configuration_reloads_total{outcome=\"refused\"} 1",
         "maser_state{state=\"locked\"} 1.0",
         "maser_state{state=\"holdover\"} 0.0",
         "maser_synchronised 1.0",
