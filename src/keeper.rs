@@ -7,7 +7,7 @@
 //! ```
 //!
 //! One thread, one loop: signals, the server's questions, its end. A server that ends unexpectedly is started again; a
-//! keeper that is killed takes its server along. To [reload](reload) it starts a second one, which takes over.
+//! keeper that is killed takes its server along. To reload it starts a second one, which takes over.
 
 mod asked;
 mod broker;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 /// Of 10,000 requests so many more may be lost than without reloads, for all else that a busy machine does.
-const LOST_IN_10000: u64 = 2;
+pub(crate) const LOST_IN_10000: u64 = 2;
 
 #[test]
 fn reloads_under_load_lose_nothing() {
