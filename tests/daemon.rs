@@ -4,6 +4,8 @@
 //! Every wait has a limit, every server a port and a directory of its own, and none of them could set the clock:
 //! `daemon/maser.rs` sees to that.
 
+#[path = "daemon/journal.rs"]
+mod journal;
 #[path = "daemon/ladder.rs"]
 mod ladder;
 #[path = "daemon/life.rs"]
