@@ -86,8 +86,9 @@ impl Sockets {
             if self.group(address).is_some() {
                 continue;
             }
-            // A wildcard beside addresses that it covers, or the other way round: nobody else has the port.
-            let is_beside = self.0.iter().any(|group| {
+            // A wildcard in the place of addresses that it covers, or the other way round: nobody else has the port. Beside
+            // each other they would be refused at a start, too.
+            let is_beside = self.0.iter().filter(|group| !group.is_of(config)).any(|group| {
                 let has_wildcard = group.address.ip().is_unspecified() || address.ip().is_unspecified();
                 has_wildcard
                     && group.address.port() == address.port()

@@ -79,6 +79,10 @@ fn a_wildcard_takes_the_place_of_an_address_and_gives_it_back() {
     let (first, second) = (reloaded.server.address(), reloaded.server.at([127, 0, 0, 2].into()));
     reloaded.reloader.apply(&serving("").replace("127.0.0.1:", "0.0.0.0:"));
     assert!(answers(first) && answers(second));
+    // Beside each other they are refused, as at a start.
+    let both = serving("").replace("\"127.0.0.1:PORT\"", "\"0.0.0.0:PORT\", \"127.0.0.1:PORT\"");
+    let refused = reloaded.reloader.reload(&both);
+    assert!(refused.code == Some(1) && refused.errors.contains("the port is in use"), "{}", refused.errors);
     reloaded.reloader.apply(&serving(""));
     assert!(answers(first) && is_closed(second));
     stops(reloaded.server);
