@@ -126,6 +126,71 @@ fn every_command_is_taken() {
     assert!(count >= 20, "{count} commands: the documents are elsewhere");
 }
 
+/// The commands of a document's sh blocks, as they stand there, without what is said of them behind `#`.
+fn typed(text: &str) -> Vec<String> {
+    let lines = |(_, block): (usize, String)| block.lines().map(str::to_owned).collect::<Vec<_>>();
+    let commands = blocks(text, "sh").into_iter().flat_map(lines);
+    commands.map(|line| line.split(" #").next().unwrap_or_default().trim_end().to_owned()).collect()
+}
+
+/// What is wrong with the list of who runs which command (`HOW | DOCUMENT | COMMAND`), for documents of these names and texts.
+fn unaccounted(list: &str, documents: &[(String, String)], root: &Path) -> Vec<String> {
+    let (mut wrong, mut listed) = (Vec::new(), Vec::new());
+    for line in list.lines().filter(|line| !line.starts_with('#')) {
+        let Some((how, command)) = line.split_once(" | ") else {
+            wrong.push(format!("no HOW | DOCUMENT | COMMAND: {line}"));
+            continue;
+        };
+        let is_run = match how.split_once(": ") {
+            None => how == "walk",
+            Some(("not", why)) => !why.is_empty(),
+            Some((by, text)) => by.strip_prefix("by ").is_some_and(|file| {
+                fs::read_to_string(root.join(file)).is_ok_and(|test| test.contains(text))
+            }),
+        };
+        if !is_run {
+            wrong.push(format!("nobody runs it so: {line}"));
+        }
+        if listed.contains(&command.to_owned()) {
+            wrong.push(format!("twice: {line}"));
+        }
+        listed.push(command.to_owned());
+    }
+    let there: Vec<String> = documents
+        .iter()
+        .flat_map(|(name, text)| typed(text).into_iter().map(move |command| format!("{name} | {command}")))
+        .collect();
+    wrong.extend(
+        there.iter().filter(|command| !listed.contains(command)).map(|it| format!("nobody runs {it}")),
+    );
+    wrong.extend(
+        listed.iter().filter(|command| !there.contains(command)).map(|it| format!("in no document: {it}")),
+    );
+    wrong
+}
+
+#[test]
+fn every_command_is_run_by_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let name = |path: &PathBuf| path.strip_prefix(root).unwrap().display().to_string();
+    let mut documents: Vec<_> =
+        documents().iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect();
+    let list = fs::read_to_string(root.join("tests/commands")).unwrap();
+    assert_eq!(unaccounted(&list, &documents, root), Vec::<String>::new());
+    // Faults that are planted: a command that nobody runs, and one that its document hasn't any more.
+    let (document, text) = documents.iter_mut().find(|(name, _)| name == "docs/metrics.md").unwrap();
+    *text = text.replace("curl http", "wget http");
+    let [new, old] = ["nobody runs", "in no document:"].map(|wrong| format!("{wrong} {document} | "));
+    let found = unaccounted(&list, &documents, root);
+    assert!(
+        found.len() == 2 && found[0].starts_with(&(new + "wget")) && found[1].starts_with(&(old + "curl")),
+        "{found:?}"
+    );
+    let lost =
+        unaccounted(&list.replace("by tests/quick-start: ", "by tests/slow-start: "), &documents, root);
+    assert!(lost.iter().any(|wrong| wrong.starts_with("nobody runs it so: by tests/slow-start")), "{lost:?}");
+}
+
 #[test]
 fn every_key_and_section_that_is_named_exists() {
     let mut count = 0;

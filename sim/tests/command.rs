@@ -43,6 +43,31 @@ fn a_scenario_runs_in_every_form() {
     assert!(text(&maser_sim("run --scenario cold --seconds 100")).contains("synchronised after"));
 }
 
+/// Those that take seconds; the others are steps of tests/run.
+#[test]
+fn the_readmes_commands_run() {
+    let readme =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).expect("a document");
+    let directory = std::env::temp_dir().join(format!("maser-sim-readme-{}", std::process::id()));
+    fs::create_dir(&directory).expect("a directory");
+    for (command, picture) in [("run", Some("clock.svg")), ("leap", None)] {
+        let beginning = format!("target/release/maser-sim {command} ");
+        let words = readme.lines().find_map(|line| line.strip_prefix(&beginning)).expect("it is in there");
+        let words = words.split('#').next().expect("words").split_whitespace();
+        let output = Command::new(env!("CARGO_BIN_EXE_maser-sim"))
+            .arg(command)
+            .args(words)
+            .current_dir(&directory)
+            .output()
+            .expect("maser-sim is built");
+        assert!(output.status.success() && !output.stdout.is_empty(), "{command}: {output:?}");
+        if let Some(name) = picture {
+            assert!(fs::read_to_string(directory.join(name)).expect("a picture").starts_with("<svg"));
+        }
+    }
+    fs::remove_dir_all(&directory).expect("it was there");
+}
+
 #[test]
 fn the_list_names_every_scenario() {
     let list = text(&maser_sim("scenarios --list"));
