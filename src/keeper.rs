@@ -23,6 +23,7 @@ mod resolver;
 mod restarts;
 mod serving;
 mod started;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +33,7 @@ use crate::sockets::{self, Sockets};
 use asked::Role;
 use broker::Broker;
 use interfaces::Interfaces;
-use loaded::{Loaded, Loads, Table, new_key};
+use loaded::{Loaded, Loads};
 use maser_sys::kernel_clock::{self, KernelClock};
 use nics::Nics;
 use nix::errno::Errno;
@@ -52,6 +53,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
+use table::{Table, new_key};
 use tracing::{Level, error, info, warn};
 
 /// A server that was told to stop and hasn't is killed after this.
@@ -71,8 +73,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// # Errors
 /// What is in the way, and what to do about it.
 pub fn serve(arguments: &ServeArguments) -> Result<ExitCode, Box<dyn Error>> {
-    // Before any thread is started, and before there is a child whose end could be missed.
+    // Before anything else is opened.
     let given = sockets::given().map_err(|error| format!("LISTEN_FDS, LISTEN_PID: {error}"))?;
+    // Before any thread is started, and before there is a child whose end could be missed.
     let signals = signals()?;
     let loaded = Loaded::read(arguments)?;
     let config = &loaded.config;

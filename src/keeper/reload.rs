@@ -11,15 +11,20 @@
 //! after that. The queues of interfaces can't be shared: where there are any the programs pass requests on to the sockets
 //! while they change hands.
 
-use super::loaded::{Loaded, Table};
+use super::loaded::Loaded;
 use super::process::{Ended, Running};
+use super::table::Table;
 use super::{Keeper, Role, STOP_MAX, now, tell_systemd};
+use crate::hands::fault::shortened;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sd_notify::NotifyState;
 use std::rc::Rc;
 use std::time::Duration;
 use tracing::{error, info};
+
+/// So much is told of why a reload is refused: a few dozen problems of a file.
+pub(super) const WHY_OCTETS_MAX: usize = 4_000;
 
 /// A server that is to take over.
 pub(super) struct Reload {
@@ -87,10 +92,14 @@ impl Keeper {
         Ok(Reload { began, server, table, why: None, waits_for_queues: false, has_queues: false })
     }
 
-    /// Nothing has changed but what the status says.
+    /// Nothing has changed but what the status says, in a message that has to hold it.
     fn refused(&mut self, began: Duration, why: &str) {
-        error!("reload refused: {why}");
-        self.loads.refused(began, why);
+        let mut told = shortened(&why, WHY_OCTETS_MAX);
+        if told.len() < why.len() {
+            told += "…\nand more: `maser check-config` tells all that is wrong with a file";
+        }
+        error!("reload refused: {told}");
+        self.loads.refused(began, told);
         self.close_others();
         tell_systemd(&NotifyState::Ready);
     }

@@ -2,6 +2,7 @@
 
 use super::handover::{Handover, Left};
 use super::outlets::Handed as Outlets;
+use super::reload::WHY_OCTETS_MAX;
 use super::{start_log, terminal_width};
 use crate::cli::ServeArguments;
 use crate::config::Config;
@@ -32,9 +33,6 @@ use tracing::{info, warn};
 /// How often the main thread looks whether the other threads are well.
 const HEALTH_CHECKED_EVERY_MS: u16 = 500;
 
-/// So much is told of what is in the way of a server that is to take over: all of a configuration's files' problems, mostly.
-const WHY_OCTETS_MAX: usize = 4_000;
-
 /// The life of a server, in the process that the keeper started for it.
 pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
     // Before any thread is started, so that all of them leave these signals to this one.
@@ -51,7 +49,8 @@ pub(super) fn run(arguments: &ServeArguments) -> Result<(), Box<dyn Error>> {
         Ok(started) => started,
         // Nobody has ended by it: the keeper says what became of the reload.
         Err(error) if takes_over => {
-            let why = shortened(&error, WHY_OCTETS_MAX);
+            // One more than is told, so that it shows.
+            let why = shortened(&error, WHY_OCTETS_MAX + 1);
             return hands.failed(why).map_err(|fault| fault.to_string().into());
         }
         Err(error) => return Err(error),

@@ -1,8 +1,9 @@
 //! Starting servers, and handing them what they need.
 
 use super::handover::Handover;
-use super::loaded::{Loaded, Table};
+use super::loaded::Loaded;
 use super::process::{self, Part, Running};
+use super::table::Table;
 use super::{Keeper, now};
 use maser_sys::handover::Channel;
 use nix::sys::signal::{Signal, kill};

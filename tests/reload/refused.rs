@@ -12,7 +12,8 @@ fn a_wrong_configuration_changes_nothing_and_says_why() {
     let server = &reloaded.server;
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let of_lists = format!("{}\n[access]\ndeny_file = \"/nonexistent/list\"\n", good);
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
+    let of_lists = format!("{good}\n[access]\ndeny_file = \"/nonexistent/list\"\n");
     let broken_list = server.setting.scratch.path("list");
     std::fs::write(&broken_list, "10.0.0.0/8\n10.0.0.0/99\n").unwrap();
     let listening =
@@ -22,10 +23,18 @@ fn a_wrong_configuration_changes_nothing_and_says_why() {
     let port = server.setting.port;
     for (config, said) in [
         ("[server\n".to_owned(), "maser.toml:1:"),
+        // More problems than a message holds.
+        (
+            serving(&(0..5_000).map(|number| format!("wrong{number} = 1\n")).collect::<String>()),
+            "server.wrong0",
+        ),
         (serving("wrokers = 1"), "wrokers"),
         (serving("workers = 0"), "workers"),
         (serving("workers = \"0,700\""), "server.workers"),
-        (serving("interface = [\"lo\"]"), "server.interface: a reload doesn't take another value; restart the server"),
+        (
+            serving("interface = [\"lo\"]"),
+            "server.interface: a reload doesn't take another value; restart the server",
+        ),
         (serving("nic_stamps = [\"lo\"]"), "server.nic_stamps: "),
         (format!("{good}[clock]\nstate = \"/tmp\"\n[status]\nsocket = \"/tmp/s\"\n"), "clock.state"),
         (listening(&format!("\"{}\"", taken.local_addr().unwrap())), "the port is in use"),
@@ -41,15 +50,17 @@ fn a_wrong_configuration_changes_nothing_and_says_why() {
         (
             format!(
                 "[server]\nlisten = [\"127.0.0.1:{port}\", \"127.0.0.3:{port}\"]\nworkers = 2\n[limit]\nrate = 5\n\
-                 [metrics]\nlisten = [\"127.0.0.1:0\"]\n[access]\nallow_file = \"/nonexistent/list\"\n{MACHINE}"
-            )
-            .replace("\"127.0.0.1:0\"", ""),
+                 [metrics]\nlisten = [\"{free}\"]\n[access]\nallow_file = \"/nonexistent/list\"\n{MACHINE}"
+            ),
             "/nonexistent/list",
         ),
     ] {
         let Finished { code, output, errors } = reloaded.reloader.reload(&config);
         assert_eq!((code, output.as_str()), (Some(1), ""), "{config}: {errors}");
-        assert!(errors.contains(said) && errors.contains("refused: the server goes on as before"), "{said}: {errors}");
+        assert!(
+            errors.contains(said) && errors.contains("refused: the server goes on as before"),
+            "{said}: {errors}"
+        );
         assert_eq!(server.server_id(), process, "{said}: the same process answers");
         let load = reloaded.load();
         assert!(load["refused"]["why"].as_str().unwrap().contains(said), "{said}: {load}");
