@@ -13,7 +13,7 @@ use maser_core::time::{Instant, LeapWindow, Line, NtpShort, NtpTimestamp, Span};
 use maser_core::wire::{DropReason, Peer, Request, parse_datagram, parse_frame};
 use maser_sys::calibration;
 use maser_sys::counter::Counter;
-use maser_sys::limit_table::SharedTable;
+use maser_sys::limit_table::{self, SharedTable};
 use maser_sys::snapshot_cell::snapshot_cell;
 use oracle::frame::{Wrapping, wrap};
 use std::hint::black_box;
@@ -215,7 +215,7 @@ fn address(number: u32) -> IpAddr {
 
 /// A limiter over 64 MiB that knows `clients` as regulars.
 fn known(clients: u32) -> (SharedTable, Limiter<SharedTable>) {
-    let memory = SharedTable::anonymous(64 << 20).expect("64 MiB can be had");
+    let memory = limit_table::memory(64 << 20).and_then(SharedTable::of_memory).expect("64 MiB can be had");
     let key = Key { k0: 0x1234_5678_9ABC_DEF0, k1: 0x0FED_CBA9_8765_4321 };
     let mut limiter = Limiter::new(memory.clone(), key, Rules::USUAL).expect("64 MiB");
     for visit in 1..=2 {

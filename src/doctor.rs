@@ -52,10 +52,7 @@ impl Question {
     fn listen(&self) -> Vec<SocketAddr> {
         self.config().map_or_else(
             || vec![(Ipv4Addr::UNSPECIFIED, NTP_PORT).into(), (Ipv6Addr::UNSPECIFIED, NTP_PORT).into()],
-            |config| {
-                let smeared = config.smear.iter().flat_map(|smear| &smear.listen);
-                config.server.listen.iter().chain(smeared).copied().collect()
-            },
+            |config| config.listeners().collect(),
         )
     }
 

@@ -40,12 +40,6 @@ struct Group {
     given: bool,
 }
 
-/// Where requests are taken, in the order of the listeners' numbers: those that smear leap seconds last.
-fn addresses(config: &Config) -> impl Iterator<Item = SocketAddr> {
-    let smearing = config.smear.iter().flat_map(|smear| &smear.listen);
-    config.server.listen.iter().chain(smearing).copied()
-}
-
 fn options(config: &Config) -> SocketOptions {
     let receive_buffer = config.server.receive_buffer_octets.get() as usize;
     SocketOptions { receive_buffer, ..SocketOptions::default() }
@@ -68,7 +62,7 @@ impl Sockets {
 
     fn take(&mut self, config: &Config, socket: UdpSocket) -> Result<(), SocketsError> {
         let address = socket.address();
-        if !addresses(config).any(|listed| listed == address) {
+        if !config.listeners().any(|listed| listed == address) {
             return Err(SocketsError::NotListed(address));
         }
         match self.0.iter_mut().find(|group| group.address == address) {
@@ -82,7 +76,7 @@ impl Sockets {
     fn missing(&self, config: &Config, workers: usize) -> Result<Vec<Group>, SocketsError> {
         let options = options(config);
         let mut opened = Vec::new();
-        for address in addresses(config) {
+        for address in config.listeners() {
             if self.group(address).is_some() {
                 continue;
             }
@@ -178,7 +172,7 @@ impl Sockets {
 
     /// For each of so many workers a socket of every address of this configuration, in the order of the addresses.
     pub fn descriptors(&self, config: &Config, workers: usize) -> Vec<BorrowedFd<'_>> {
-        let groups: Vec<&Group> = addresses(config).filter_map(|address| self.group(address)).collect();
+        let groups: Vec<&Group> = config.listeners().filter_map(|address| self.group(address)).collect();
         let of_worker = |worker: usize| {
             let shared = groups.iter().filter_map(move |group| group.sockets.iter().cycle().nth(worker));
             shared.map(UdpSocket::as_fd)
@@ -213,7 +207,7 @@ impl Group {
     }
 
     fn is_of(&self, config: &Config) -> bool {
-        addresses(config).any(|address| address == self.address)
+        config.listeners().any(|address| address == self.address)
     }
 }
 

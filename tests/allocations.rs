@@ -20,7 +20,7 @@ use maser_core::time::{Instant, LeapTable, Span};
 use maser_sys::alloc_count::{CountingAllocator, allocations_in};
 use maser_sys::calibration;
 use maser_sys::datagram::Wait;
-use maser_sys::limit_table::SharedTable;
+use maser_sys::limit_table::{self, SharedTable};
 use maser_sys::mmsg::MmsgPort;
 use maser_sys::snapshot_cell::snapshot_cell;
 use maser_sys::udp_socket::{SocketOptions, UdpSocket};
@@ -38,7 +38,7 @@ const BURST: usize = 50;
 fn limits() -> Limits {
     let address = Bucket::new(1, 1 << 27).unwrap();
     Limits {
-        table: SharedTable::anonymous(1 << 20).unwrap(),
+        table: limit_table::memory(1 << 20).and_then(SharedTable::of_memory).unwrap(),
         key: Key { k0: 1, k1: 2 },
         rules: Rules { address, prefix: Some(address), ..Rules::USUAL },
         driver: true,

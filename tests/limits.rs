@@ -15,7 +15,7 @@ use maser_core::refclock::{MachineReading, PendingLeap};
 use maser_core::snapshot::Snapshot;
 use maser_core::time::Span;
 use maser_sys::datagram::{Arrival, Outgoing, Sent, Wait};
-use maser_sys::limit_table::SharedTable;
+use maser_sys::limit_table::{self, SharedTable};
 use maser_sys::snapshot_cell::{Reader, snapshot_cell};
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -29,7 +29,7 @@ const BATCH: usize = 512;
 
 fn limits() -> Limits {
     Limits {
-        table: SharedTable::anonymous(1 << 20).unwrap(),
+        table: limit_table::memory(1 << 20).and_then(SharedTable::of_memory).unwrap(),
         key: Key { k0: 1, k1: 2 },
         rules: Rules::USUAL,
         driver: true,

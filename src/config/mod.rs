@@ -214,6 +214,12 @@ impl Config {
         }
     }
 
+    /// Where requests are taken, in the order of the listeners' numbers: those that smear leap seconds last.
+    pub fn listeners(&self) -> impl Iterator<Item = SocketAddr> {
+        let smearing = self.smear.iter().flat_map(|smear| &smear.listen);
+        self.server.listen.iter().chain(smearing).copied()
+    }
+
     /// With what the command line says instead.
     pub fn overridden(mut self, overrides: Overrides) -> Result<Self, OverrideError> {
         let Overrides { listen, port, interfaces, workers, idle, busy_poll, limit, status_socket, metrics } =

@@ -4,8 +4,6 @@ use super::ask::{FileIdentity, Kept, PhcFacts};
 use super::fault::Fault;
 use super::gpsd_socket::OwnSocket;
 use super::kept_state::KeptState;
-use crate::config::{GpsdPlace, Source, SourceKind};
-use crate::source;
 use crate::state::{Document, StateDirectory, StateError};
 use crate::status::Surroundings;
 use maser_sys::phc::{self, ExternalStamps};
@@ -80,18 +78,10 @@ impl Opener {
         self.sockets.get(path).is_some_and(OwnSocket::is_current)
     }
 
-    /// Closes, and puts back, what is for none of these sources.
-    pub(crate) fn keep_only(&mut self, sources: &[Source]) {
-        let kinds = || sources.iter().map(|source| &source.kind);
-        self.sockets.retain(|path, _| {
-            kinds().any(|kind| matches!(kind, SourceKind::Gpsd(GpsdPlace::Socket(place)) if place == path))
-        });
-        let channels: Vec<_> = kinds().filter_map(source::phc::place).collect();
-        self.stamps.retain(|(path, number), _| {
-            let is_it =
-                |channel: &Option<phc::Channel>| channel.as_ref().is_some_and(|of| of.number == *number);
-            channels.iter().any(|(device, channel)| device == path && is_it(channel))
-        });
+    /// Closes the sockets at other places, and puts back the stamps of other clocks' channels.
+    pub(crate) fn keep_only(&mut self, sockets: &[&Path], channels: &[(PathBuf, u32)]) {
+        self.sockets.retain(|path, _| sockets.contains(&path.as_path()));
+        self.stamps.retain(|place, _| channels.contains(place));
     }
 
     /// Takes the directory, at the first call, and gives what is kept there.

@@ -61,7 +61,11 @@ impl Broker {
     /// Nobody goes by another configuration any more: what that alone has named is closed.
     pub(super) fn turn_to(&mut self, config: &Config) {
         self.bounds.turn_to(config.clock.steer, config.clock.first_step_unlimited);
-        self.opener.keep_only(&config.sources);
+        let kinds = || config.sources.iter().map(|source| &source.kind);
+        let sockets: Vec<&Path> = kinds().filter_map(gpsd_place).collect();
+        let channels = kinds().filter_map(phc::place);
+        let channels = channels.filter_map(|(device, channel)| Some((device, channel?.number)));
+        self.opener.keep_only(&sockets, &channels.collect::<Vec<_>>());
     }
 
     /// What the last server has left, if that is still worth something.
@@ -189,10 +193,11 @@ fn kind(config: &Config, source: usize) -> Result<&SourceKind, Fault> {
 }
 
 fn gpsd_path(config: &Config, source: usize) -> Result<&Path, Fault> {
-    let SourceKind::Gpsd(GpsdPlace::Socket(path)) = kind(config, source)? else {
-        return Err(not_of_this_kind());
-    };
-    Ok(path)
+    gpsd_place(kind(config, source)?).ok_or_else(not_of_this_kind)
+}
+
+fn gpsd_place(kind: &SourceKind) -> Option<&Path> {
+    if let SourceKind::Gpsd(GpsdPlace::Socket(path)) = kind { Some(path) } else { None }
 }
 
 /// Since the machine started, suspended or not.

@@ -77,7 +77,7 @@ impl Interfaces {
             return Ok(Self::default());
         }
         let wanted = Wanted {
-            listen: listen(config),
+            listen: config.listeners().collect(),
             busy_poll: server.busy_poll,
             table_octets: table_octets(config),
             ..Wanted::default()
@@ -131,7 +131,7 @@ impl Interfaces {
 
     /// From now on what another configuration listens to is answered, once the tables are [followed](Self::follow).
     pub(super) fn turn_to(&mut self, config: &Config) {
-        self.wanted.listen = listen(config);
+        self.wanted.listen = config.listeners().collect();
         for interface in self.named.iter_mut().filter_map(|one| one.attached.as_mut()) {
             interface.answer_for(self.wanted.listen.clone());
         }
@@ -229,13 +229,7 @@ fn put_off_interrupts(link: &Link) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Where requests are answered: the addresses that smear leap seconds last.
-fn listen(config: &Config) -> Vec<SocketAddr> {
-    let smearing = config.smear.iter().flat_map(|smear| &smear.listen);
-    config.server.listen.iter().chain(smearing).copied().collect()
-}
-
 /// What the limiter's table takes. The programs want one even where nobody is limited.
-pub(super) fn table_octets(config: &Config) -> u64 {
+fn table_octets(config: &Config) -> u64 {
     if config.limit.rate == 0 { *MEMORY_OCTETS.start() } else { config.limit.memory_octets }
 }

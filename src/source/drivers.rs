@@ -12,7 +12,7 @@ use crate::config::{Config, GpsdPlace, Serial, SourceKind};
 use crate::hands::Hands;
 use maser_sys::counter::Counter;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::SyncSender;
@@ -41,8 +41,7 @@ pub fn start(
     hands: &Hands,
     stop: &Arc<AtomicBool>,
 ) -> io::Result<Vec<Driver>> {
-    let smearing = config.smear.iter().flat_map(|smear| &smear.listen);
-    let listen: Vec<_> = config.server.listen.iter().chain(smearing).map(SocketAddr::ip).collect();
+    let listen: Vec<_> = config.listeners().map(|address| address.ip()).collect();
     let mut drivers = Vec::with_capacity(config.sources.len());
     for (place, source) in config.sources.iter().enumerate() {
         if let SourceKind::Machine { .. } = source.kind {

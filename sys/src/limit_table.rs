@@ -1,5 +1,5 @@
-//! The memory of the limiter's table, one for the whole machine: this process's own, one that servers hand on ([`memory`]), or
-//! the one that the XDP programs look into, too ([`SharedMaps`](crate::xdp_program::SharedMaps)). What its words mean is `core`'s to say.
+//! The memory of the limiter's table, one for the whole machine: one that servers hand on ([`memory`]), or the one that the XDP
+//! programs look into, too ([`SharedMaps`](crate::xdp_program::SharedMaps)). What its words mean is `core`'s to say.
 
 use std::fs::File;
 use std::io;
@@ -39,14 +39,6 @@ pub fn memory(octets: u64) -> io::Result<OwnedFd> {
 pub struct SharedTable(Arc<SharedWords>);
 
 impl SharedTable {
-    /// This process's own, rounded down to whole sets. All of it is there when this returns.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for less than a set; no memory.
-    pub fn anonymous(octets: u64) -> io::Result<Self> {
-        SharedWords::anonymous(sets(octets)? as usize * SET_WORDS).map(|words| Self(Arc::new(words)))
-    }
-
     /// Of what [`memory`] gave, with what is in it. Closes it: the mapping keeps it. All of it is there when this returns.
     ///
     /// # Errors
@@ -93,13 +85,13 @@ mod tests {
     #[test]
     fn it_is_as_large_as_asked_for_and_begins_on_a_line() {
         for (octets, words) in [(64, 8), (127, 8), (128, 16), (1 << 20, 1 << 17), ((1 << 20) + 63, 1 << 17)] {
-            let table = SharedTable::anonymous(octets).unwrap();
+            let table = SharedTable::of_memory(memory(octets).unwrap()).unwrap();
             assert_eq!(table.len(), words);
             assert!(table.as_ptr().addr().is_multiple_of(64));
             assert!(table.iter().all(|word| word.load(Ordering::Relaxed) == 0));
         }
         for none in [0, 63, u64::MAX] {
-            assert_eq!(SharedTable::anonymous(none).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            assert_eq!(memory(none).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
     }
 
@@ -116,12 +108,11 @@ mod tests {
         assert_eq!(first[0].load(Ordering::Relaxed), 9);
         let file = File::from(shared);
         assert!(file.set_len(0).is_err() && file.set_len(1 << 20).is_err(), "sealed");
-        assert_eq!(memory(63).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]
     fn a_clone_is_the_same_memory_and_outlives_the_first() {
-        let table = SharedTable::anonymous(4096).unwrap();
+        let table = SharedTable::of_memory(memory(4096).unwrap()).unwrap();
         let clone = table.clone();
         table[511].store(7, Ordering::Relaxed);
         drop(table);

@@ -1,6 +1,6 @@
 //! Words in memory that others read and write at the same time: another process, or a BPF program.
 //!
-//! A mapping of a BPF map, of a file in memory, or of nothing else's. Each word is accessed at once and stands for itself; what is known from
+//! A mapping of a BPF map or of a file in memory. Each word is accessed at once and stands for itself; what is known from
 //! several of them is said where they are used.
 
 use std::ffi::c_int;
@@ -40,33 +40,20 @@ unsafe impl Send for SharedWords {}
 unsafe impl Sync for SharedWords {}
 
 impl SharedWords {
-    /// New memory of so many words, all 0 and all there.
-    pub(crate) fn anonymous(words: usize) -> io::Result<Self> {
-        let this = Self::map(words, Access::Write, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?;
-        this.populate();
-        Ok(this)
-    }
-
     /// Of a file in memory that has so many words and keeps them, all there. It is closed: the mapping keeps it.
     pub(crate) fn of_file(file: File, words: usize) -> io::Result<Self> {
         let this = Self::map(words, Access::Write, libc::MAP_SHARED, file.as_raw_fd())?;
         drop(file);
-        this.populate();
-        Ok(this)
-    }
-
-    /// Has all of it there, unchanged.
-    fn populate(&self) {
-        // Fewer, larger pages, so that a look into it seldom waits for the page's place, too. They are a gain and no need.
-        // Miri knows no such advice.
-        if !cfg!(miri) {
-            let (start, octets) = (self.start.as_ptr().cast(), self.words * WORD);
-            // SAFETY: advice on the mapping just made changes nothing that can be read from it.
-            let _advised = unsafe { libc::madvise(start, octets, libc::MADV_HUGEPAGE) };
-        }
-        for page in self.chunks(PAGE / WORD) {
+        // Fewer, larger pages, so that a look into it seldom waits for the page's place, too: a gain and no need, and the kernel's to
+        // allow (`/sys/kernel/mm/transparent_hugepage/shmem_enabled`).
+        let (start, octets) = (this.start.as_ptr().cast(), this.words * WORD);
+        // SAFETY: advice on the mapping just made changes nothing that can be read from it.
+        let _advised = unsafe { libc::madvise(start, octets, libc::MADV_HUGEPAGE) };
+        // Has each page there, unchanged.
+        for page in this.chunks(PAGE / WORD) {
             page[0].fetch_or(0, Ordering::Relaxed);
         }
+        Ok(this)
     }
 
     /// Of a map (`BPF_MAP_TYPE_ARRAY`, mmapable) whose values have so many words; all of its entries. The descriptor is

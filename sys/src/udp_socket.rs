@@ -98,8 +98,8 @@ impl UdpSocket {
         Ok(group)
     }
 
-    /// One more socket for an address that a group of this process serves already, the last of the group. Nothing comes to it
-    /// before the group is [steered](Steering::steer) with it.
+    /// One more socket for an address, the last of the group that serves it, if there is one already: then nothing comes to it
+    /// before the group is [steered](Steering::steer) with it. Whoever else has the port isn't noticed.
     ///
     /// # Errors
     /// As for [`open_group`](Self::open_group).
