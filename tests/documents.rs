@@ -3,8 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says so by panicking")]
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use maser::cli::Cli;
 use maser::config::{self, KEYS, SECTIONS};
 use std::fs;
@@ -189,6 +189,21 @@ fn every_command_is_run_by_a_test() {
     let lost =
         unaccounted(&list.replace("by tests/quick-start: ", "by tests/slow-start: "), &documents, root);
     assert!(lost.iter().any(|wrong| wrong.starts_with("nobody runs it so: by tests/slow-start")), "{lost:?}");
+}
+
+/// The table of what a reload does, and the help of `maser reload`.
+#[test]
+fn every_key_that_takes_a_restart_is_told() {
+    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md")).unwrap();
+    let row = guide.lines().find(|line| line.contains("**take a restart**")).unwrap();
+    let help = Cli::command().find_subcommand_mut("reload").unwrap().render_long_help().to_string();
+    let restart: Vec<_> = KEYS.iter().filter(|key| key.needs_restart()).collect();
+    assert_eq!(restart.len(), 5);
+    for key in KEYS.iter().filter(|key| key.section != "limit") {
+        let name = format!("{}.{}", key.section, key.name);
+        assert_eq!(row.contains(&format!("`{name}`")), restart.contains(&key), "docs/operating.md: {name}");
+        assert_eq!(help.contains(&name), restart.contains(&key), "maser reload --help: {name}");
+    }
 }
 
 #[test]
