@@ -106,8 +106,8 @@ impl Keeper {
 
     /// Closes what servers of this configuration don't have.
     fn close_others(&mut self) {
-        let Loaded { config, cores, .. } = &*self.loaded;
-        self.sockets.close_others(config, cores.len());
+        let config = &self.loaded.config;
+        self.sockets.close_others(config);
         self.outlets.close_others(config);
     }
 

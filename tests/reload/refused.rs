@@ -10,6 +10,9 @@ fn a_wrong_configuration_changes_nothing_and_says_why() {
     let good = serving("workers = 1");
     let reloaded = Reloaded::start(Setting::nowhere(), &good);
     let server = &reloaded.server;
+    // A socket of a second worker is kept; a refusal adds nothing to it.
+    reloaded.reloader.apply(&serving("workers = 2"));
+    reloaded.reloader.apply(&good);
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
