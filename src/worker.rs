@@ -278,8 +278,8 @@ impl<'a, P: Port, C: Clocks> Worker<'a, P, C> {
     /// Decides what becomes of datagram `index` and, where that is a reply, writes it over the request.
     #[inline]
     fn answer(&mut self, index: usize, request: &Request, moment: &Moment) -> Verdict {
-        let admission = self.limiting.decide(index, request);
         let (arrival, bytes) = self.port.datagram(index);
+        let admission = self.limiting.decide(index, request, arrival.weight);
         admission.tell(&self.clients, request.client, arrival.weight);
         let kiss = match admission {
             Admission::Answered => None,

@@ -164,6 +164,8 @@ struct Crowded {
     waiting: Rc<Cell<u32>>,
     /// What it was told to drop, in turn.
     floors: Rc<RefCell<Vec<u32>>>,
+    /// And whether few are refused, last.
+    few_refused: Rc<Cell<bool>>,
 }
 
 impl Port for Crowded {
@@ -181,6 +183,9 @@ impl Port for Crowded {
     fn set_floor(&mut self, floor: u32) {
         self.floors.borrow_mut().push(floor);
     }
+    fn set_few_refused(&mut self, few: bool) {
+        self.few_refused.set(few);
+    }
     fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]) {
         self.port.datagram(index)
     }
@@ -193,8 +198,12 @@ impl Port for Crowded {
 fn a_full_ring_raises_the_floor_and_rest_lowers_it() {
     let (machine, port, counts) = (Machine::at(START), MemoryPort::default(), Counts::default());
     let (waiting, floors) = (Rc::new(Cell::new(0)), Rc::new(RefCell::new(Vec::new())));
-    let crowded =
-        Crowded { port: port.worker_end(), waiting: Rc::clone(&waiting), floors: Rc::clone(&floors) };
+    let crowded = Crowded {
+        port: port.worker_end(),
+        waiting: Rc::clone(&waiting),
+        floors: Rc::clone(&floors),
+        few_refused: Rc::default(),
+    };
     let mut worker =
         Worker::new(crowded, snapshots(&machine), machine.clone(), &counts, BATCH).limiting(Some(limits()));
     ask(&port, &mut worker, START, 1..2, 1);
@@ -212,4 +221,34 @@ fn a_full_ring_raises_the_floor_and_rest_lowers_it() {
     }
     assert_eq!(floor(), 0, "it falls though nothing comes");
     assert!(floors.borrow().is_sorted_by_key(|floor| *floor == 0), "0 is told last");
+}
+
+#[test]
+fn the_driver_looks_up_while_many_are_refused() {
+    let (machine, port, counts) = (Machine::at(START), MemoryPort::default(), Counts::default());
+    let few_refused = Rc::new(Cell::new(false));
+    let crowded = Crowded {
+        port: port.worker_end(),
+        waiting: Rc::default(),
+        floors: Rc::default(),
+        few_refused: Rc::clone(&few_refused),
+    };
+    let mut worker =
+        Worker::new(crowded, snapshots(&machine), machine.clone(), &counts, BATCH).limiting(Some(limits()));
+    // Each asks once in a while, until it is known that few are refused.
+    for number in 0..6_000 {
+        machine.pass_ns(5_000_000);
+        let host = u8::try_from(number % 250).unwrap();
+        ask(&port, &mut worker, machine.realtime_ns(), host..host + 1, 1);
+        assert_eq!(few_refused.get(), number >= 4_096, "{number}");
+    }
+    assert!(counted(&counts).iter().all(|(name, _)| name.starts_with("answered")), "nobody was refused");
+    // One asks too much.
+    let mut asked = 0;
+    while few_refused.get() {
+        asked += 10;
+        assert!(asked <= 500, "of {asked} all but 32 were refused");
+        ask(&port, &mut worker, machine.realtime_ns(), 7..8, 10);
+    }
+    assert!(asked > 32, "so many are allowed at once");
 }

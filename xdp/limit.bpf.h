@@ -1,6 +1,6 @@
 /* Which datagrams for us are dropped in the driver, before they cost anybody anything more: those that nothing answers,
  * those of denied sources, those far over their address's limit, and, while the server has more than it can answer, those
- * of addresses that it doesn't know. What the limits are and who is known is written by the server; nothing here writes.
+ * of addresses that it doesn't know. Sources are looked up while the server refuses many, or has too many. What the limits are and who is known is written by the server; nothing here writes.
  *
  * Some of what would be dropped goes up all the same, by lottery, to be seen and told there; its metadata says how many it
  * stands for. Nothing is dropped while the settings are off, as they are until the server has written them.
@@ -42,11 +42,13 @@ struct {
 	__type(value, struct set);
 } table SEC(".maps");
 
-/* Drops what has a level below floor >> 16; of what has this level, as many in 65,536 as its low half says. On a line of
- * its own, since a worker writes it while others are read. */
+/* Drops what has a level below floor >> 16; of what has this level, as many in 65,536 as its low half says. While the floor
+ * is 0 and the worker says that few are refused, nobody is looked up: it refuses them itself. On a line of its own, since a
+ * worker writes it while others are read. */
 struct floor {
 	__u64 floor;
-	__u64 rest[7];
+	__u64 few_refused;
+	__u64 rest[6];
 };
 
 /* Words, each read and written at once; sys/src/driver_limits.rs names their places. */
@@ -232,6 +234,12 @@ static __always_inline int is_unseen(__u32 per)
 	return (bpf_get_prandom_u32() & (per - 1)) != 0;
 }
 
+/* Whether its source may matter. */
+static __always_inline int is_looked_up(const struct limits *own, __u32 queue)
+{
+	return queue >= QUEUES_MAX || own->floors[queue].floor || !own->floors[queue].few_refused;
+}
+
 static __always_inline int is_below_floor(const struct limits *own, __u32 queue, __u32 level)
 {
 	if (queue >= QUEUES_MAX)
@@ -248,7 +256,7 @@ static __always_inline enum reason judge(const struct frame *frame, __u32 queue,
 	if (!own || !own->on)
 		return STEERED;
 	enum reason reason = judge_message(frame);
-	if (reason != STEERED)
+	if (reason != STEERED || !is_looked_up(own, queue))
 		return reason;
 	enum standing standing = own->lists ? standing_of(&frame->source) : ALLOWED;
 	if (standing == EXEMPT)

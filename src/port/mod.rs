@@ -37,6 +37,9 @@ pub trait Port {
     /// Has what is below this floor dropped before it comes here, where something in front can.
     fn set_floor(&mut self, _floor: u32) {}
 
+    /// Says that few of those that come are refused, or many: something in front looks sources up only for many.
+    fn set_few_refused(&mut self, _few: bool) {}
+
     /// Datagram `index` of the current batch, for reading and for answering in place.
     fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]);
 
@@ -107,5 +110,8 @@ port!(
     },
     fn set_floor(&mut self, floor: u32) {
         XskPort::set_floor(self, floor);
+    },
+    fn set_few_refused(&mut self, few: bool) {
+        XskPort::set_few_refused(self, few);
     }
 );

@@ -8,6 +8,7 @@ use crate::port::Port;
 use maser_core::limit::access::Standing;
 use maser_core::limit::hash::Key;
 use maser_core::limit::overload::{Backlog, Overload};
+use maser_core::limit::refusals::Refusals;
 use maser_core::limit::{Fate, Limit, Limiter, Place, Rules};
 use maser_core::reply::{Kiss, may_be_kissed};
 use maser_core::wire::{DropReason, Request};
@@ -24,7 +25,7 @@ pub struct Limits {
     pub key: Key,
     /// What is allowed.
     pub rules: Rules,
-    /// Whether the program in front is told how much to drop.
+    /// Whether the program in front is told how much to drop, and when it needn't look for whom.
     pub driver: bool,
 }
 
@@ -63,6 +64,17 @@ pub(super) enum Admission {
 }
 
 impl Admission {
+    /// Whether a program in front refuses such, too.
+    const fn could_be_in_front(self) -> bool {
+        match self {
+            Self::Kissed(_) => true,
+            Self::Refused(reason) => {
+                matches!(reason, DropReason::Denied | DropReason::BogonSource | DropReason::RateLimited)
+            }
+            Self::Answered => false,
+        }
+    }
+
     /// Tells it to who counts clients. A request that the program in front let pass by lot stands for others that it dropped.
     #[inline]
     pub(super) fn tell(self, clients: &Tap, client: IpAddr, weight: u16) {
@@ -96,6 +108,7 @@ pub(super) struct Limiting {
     lists: Option<Lists>,
     limiter: Option<Limiter<SharedTable>>,
     overload: Overload,
+    refusals: Refusals,
     driver: bool,
     /// By index in the batch.
     clients: Box<[Client]>,
@@ -105,7 +118,8 @@ impl Limiting {
     /// Nobody is limited or denied, in batches of at most `batch`.
     pub(super) fn new(batch: usize) -> Self {
         let clients = vec![Client::Exempt; batch].into_boxed_slice();
-        Self { lists: None, limiter: None, overload: Overload::default(), driver: false, clients }
+        let (overload, refusals) = (Overload::default(), Refusals::default());
+        Self { lists: None, limiter: None, overload, refusals, driver: false, clients }
     }
 
     /// Who may ask, as told.
@@ -132,6 +146,7 @@ impl Limiting {
         {
             move_floor(&mut self.overload, port, Backlog { waiting, room }, monotonic_ns);
             counts.events(Event::BatchOverloaded, u64::from(self.overload.floor() > 0));
+            port.set_few_refused(!self.refusals.are_many());
         }
         limiter.begin_batch(monotonic_ns, self.overload.is_calm());
     }
@@ -178,9 +193,16 @@ impl Limiting {
         }));
     }
 
-    /// What becomes of datagram `index`.
+    /// What becomes of datagram `index`, which stands for `weight` of them.
     #[inline]
-    pub(super) fn decide(&mut self, index: usize, request: &Request) -> Admission {
+    pub(super) fn decide(&mut self, index: usize, request: &Request, weight: u16) -> Admission {
+        let admission = self.admission(index, request);
+        let refused = if admission.could_be_in_front() { weight } else { weight.saturating_sub(1) };
+        self.refusals.count(weight, refused);
+        admission
+    }
+
+    fn admission(&mut self, index: usize, request: &Request) -> Admission {
         match (self.clients[index], &mut self.limiter) {
             (Client::Limited(place), Some(limiter)) => match limiter.decide(place, may_be_kissed(request)) {
                 Fate::Served => Admission::Answered,

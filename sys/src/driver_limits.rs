@@ -16,6 +16,8 @@ pub const QUEUES_MAX: u32 = 1024;
 /// Words of `struct limits`, and of `struct floor` behind the settings.
 const SETTINGS: usize = 8;
 const FLOOR: usize = 8;
+/// Of its words: whether few are refused.
+const FEW_REFUSED: usize = 1;
 /// The map's value.
 pub(crate) const WORDS: usize = SETTINGS + QUEUES_MAX as usize * FLOOR;
 
@@ -106,7 +108,7 @@ impl DriverLimits {
         Floor { words: Arc::clone(&self.0), place: SETTINGS + queue as usize * FLOOR }
     }
 
-    /// Nothing is dropped for overload, whatever a server before this one has left.
+    /// Nothing is dropped for overload, and everybody is looked up, whatever a server before this one has left.
     pub fn clear_floors(&self) {
         for word in &self.0[SETTINGS..] {
             word.store(0, Ordering::Relaxed);
@@ -114,7 +116,8 @@ impl DriverLimits {
     }
 }
 
-/// How much is dropped of what comes by one queue while there is more than can be answered.
+/// How much is dropped of what comes by one queue while there is more than can be answered, and whether sources are looked up
+/// while there isn't.
 #[derive(Clone, Debug)]
 pub struct Floor {
     words: Arc<SharedWords>,
@@ -126,10 +129,20 @@ impl Floor {
     /// is dropped of those of this level. An address that isn't in the table has level 0.
     #[inline]
     pub fn set(&self, floor: u32) {
-        let word: &AtomicU64 = &self.words[self.place];
-        // The line is the driver's to read: it is left alone while nothing changes.
-        if word.load(Ordering::Relaxed) != floor.into() {
-            word.store(floor.into(), Ordering::Relaxed);
+        self.write(self.place, floor.into());
+    }
+
+    /// While few are refused, and the floor is 0, nobody is looked up: the server refuses them.
+    #[inline]
+    pub fn set_few_refused(&self, few: bool) {
+        self.write(self.place + FEW_REFUSED, few.into());
+    }
+
+    /// The line is the driver's to read: it is left alone while nothing changes.
+    fn write(&self, place: usize, value: u64) {
+        let word: &AtomicU64 = &self.words[place];
+        if word.load(Ordering::Relaxed) != value {
+            word.store(value, Ordering::Relaxed);
         }
     }
 

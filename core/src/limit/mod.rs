@@ -28,7 +28,8 @@
 //! word of each line ([`Limiter::touch`]), whose misses overlap, and then decides ([`Limiter::decide`]).
 //!
 //! **Overload**: where an XDP program is in front, each worker tells it below which level packets are dropped
-//! ([`overload`]); while it does, newcomers are worth less than those who were here before, and nobody's worth grows.
+//! ([`overload`]); while it does, newcomers are worth less than those who were here before, and nobody's worth grows. While few are
+//! refused it looks nobody up ([`refusals`]).
 //!
 //! **Kisses** go to one in a few of the requests that their own address's bucket refuses, to an address hardly more often than
 //! once a second, and to all together at a rate of their own. Who is refused for their prefix, or among strangers,
@@ -39,6 +40,7 @@
 pub mod access;
 pub mod hash;
 pub mod overload;
+pub mod refusals;
 
 mod bucket;
 mod census;

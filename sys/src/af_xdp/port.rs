@@ -74,6 +74,12 @@ impl XskPort {
         self.floors.iter().for_each(|own| own.set(floor));
     }
 
+    /// While few are refused the driver looks nobody up ([`Floor::set_few_refused`]).
+    #[inline]
+    pub fn set_few_refused(&self, few: bool) {
+        self.floors.iter().for_each(|own| own.set_few_refused(few));
+    }
+
     /// Takes a new batch in the place of the last, from one queue, each in its turn; how many frames it holds. Frames of
     /// the last one that weren't answered are for the kernel to receive into.
     ///

@@ -302,6 +302,33 @@ fn the_floor_drops_whole_levels_and_a_part_of_one() {
 }
 
 #[test]
+fn while_few_are_refused_nobody_is_looked_up_unless_there_is_a_floor() {
+    let Some(limited) = Limited::new() else { return };
+    limited.limits.set(Some(&SETTINGS));
+    let floor = limited.limits.floor_of(0);
+    let (source, frame) = client(&mut Random(5));
+    limited.put(source, 5, Entry { level: 1, kissed: 9, due: now_units() + BURST });
+    // Now and then one is drawn to be seen.
+    let are_dropped =
+        || (0..20).filter(|_| limited.rig.reason(&frame) == Reason::DroppedLimited).count() > 10;
+    assert!(are_dropped(), "so it is at first");
+    limited.limits.floor_of(1).set_few_refused(true);
+    assert!(are_dropped(), "another queue is another's");
+    floor.set_few_refused(true);
+    assert_eq!(limited.share(&frame, 100, Reason::Truncated, 1), 100);
+    assert_eq!(limited.rig.reason(&wrap(&[0x16; 48], &ip4_wrapping())), Reason::DroppedMode);
+    floor.set(1);
+    assert!(are_dropped(), "in overload all are looked up");
+    floor.set(0);
+    assert_eq!(limited.share(&frame, 100, Reason::Truncated, 1), 100);
+    floor.set_few_refused(false);
+    assert!(are_dropped());
+    floor.set_few_refused(true);
+    limited.limits.clear_floors();
+    assert!(are_dropped(), "the next server begins anew");
+}
+
+#[test]
 fn what_core_would_never_answer_is_dropped_and_nothing_else() {
     let Some(limited) = Limited::new() else { return };
     limited.limits.set(Some(&SETTINGS));
