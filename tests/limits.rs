@@ -166,6 +166,8 @@ struct Crowded {
     floors: Rc<RefCell<Vec<u32>>>,
     /// And whether few are refused, last.
     few_refused: Rc<Cell<bool>>,
+    /// How many each request stands for.
+    weight: Rc<Cell<u16>>,
 }
 
 impl Port for Crowded {
@@ -187,7 +189,8 @@ impl Port for Crowded {
         self.few_refused.set(few);
     }
     fn datagram(&mut self, index: usize) -> (Arrival, &mut [u8]) {
-        self.port.datagram(index)
+        let (arrival, octets) = self.port.datagram(index);
+        (Arrival { weight: self.weight.get(), ..arrival }, octets)
     }
     fn send(&mut self, replies: &[Outgoing], stamp: impl FnMut(usize, &mut [u8])) -> io::Result<Sent> {
         self.port.send(replies, stamp)
@@ -203,6 +206,7 @@ fn a_full_ring_raises_the_floor_and_rest_lowers_it() {
         waiting: Rc::clone(&waiting),
         floors: Rc::clone(&floors),
         few_refused: Rc::default(),
+        weight: Rc::new(Cell::new(1)),
     };
     let mut worker =
         Worker::new(crowded, snapshots(&machine), machine.clone(), &counts, BATCH).limiting(Some(limits()));
@@ -226,12 +230,13 @@ fn a_full_ring_raises_the_floor_and_rest_lowers_it() {
 #[test]
 fn the_driver_looks_up_while_many_are_refused() {
     let (machine, port, counts) = (Machine::at(START), MemoryPort::default(), Counts::default());
-    let few_refused = Rc::new(Cell::new(false));
+    let (few_refused, weight) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(1)));
     let crowded = Crowded {
         port: port.worker_end(),
         waiting: Rc::default(),
         floors: Rc::default(),
         few_refused: Rc::clone(&few_refused),
+        weight: Rc::clone(&weight),
     };
     let mut worker =
         Worker::new(crowded, snapshots(&machine), machine.clone(), &counts, BATCH).limiting(Some(limits()));
@@ -251,4 +256,11 @@ fn the_driver_looks_up_while_many_are_refused() {
         ask(&port, &mut worker, machine.realtime_ns(), 7..8, 10);
     }
     assert!(asked > 32, "so many are allowed at once");
+    // All but one in 16 of another's are dropped in the driver: nobody would look them up if those weren't counted.
+    weight.set(16);
+    for number in 0..10_000 {
+        machine.pass_ns(200_000_000);
+        ask(&port, &mut worker, machine.realtime_ns(), 8..9, 1);
+        assert!(!few_refused.get(), "{number}");
+    }
 }

@@ -1,6 +1,7 @@
 /* Which datagrams for us are dropped in the driver, before they cost anybody anything more: those that nothing answers,
  * those of denied sources, those far over their address's limit, and, while the server has more than it can answer, those
- * of addresses that it doesn't know. Sources are looked up while the server refuses many, or has too many. What the limits are and who is known is written by the server; nothing here writes.
+ * of addresses that it doesn't know. Sources are looked up while the server refuses many, or has too many. What the limits
+ * are and who is known is written by the server; nothing here writes.
  *
  * Some of what would be dropped goes up all the same, by lottery, to be seen and told there; its metadata says how many it
  * stands for. Nothing is dropped while the settings are off, as they are until the server has written them.

@@ -15,7 +15,7 @@ const BASE_NS_MIN: i64 = 1_000_000_000;
 /// Until there is a reading that old, the rate is taken from one this old, or it is the counter's nominal one.
 const FIRST_BASE_NS_MIN: i64 = 100_000_000;
 
-/// The narrowest of so many readings is taken: the first after a wait is several times as wide as those that follow.
+/// The narrowest of so many readings is taken.
 const READINGS: u32 = 3;
 
 /// Where a stamp is on the counter.

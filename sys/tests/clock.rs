@@ -133,10 +133,34 @@ fn figures() {
                 ns(9_900)
             );
         }
+        for (name, wait) in [("after a wait of 60 ms", Duration::from_millis(60)), ("again", Duration::ZERO)]
+        {
+            let mut widths_ns: Vec<_> = (0..100).map(|_| width_ns(&counter, wait)).collect();
+            widths_ns.sort_unstable();
+            println!(
+                "  reading both clocks once, {name}: median {} ns, most {} ns",
+                widths_ns[50], widths_ns[99]
+            );
+        }
         let (_writer, reader) = snapshot_cell(&served(&counter));
         per_read("cell read", timed(|| reader.read()));
         per_read("cell read + now + conversion to NTP", timed(|| stamp(&counter, &reader)));
     }
+}
+
+/// How long both clocks' reading takes that comes first after the wait, or second without one.
+fn width_ns(counter: &Counter, wait: Duration) -> i64 {
+    let once = || {
+        let before = counter.now_ordered();
+        black_box([KernelClock::Realtime, KernelClock::Monotonic].map(kernel_clock::read));
+        counter.nominal_rate().span_of(counter.now_ordered().since(before)).as_nanos()
+    };
+    if wait.is_zero() {
+        once();
+    } else {
+        std::thread::sleep(wait);
+    }
+    once()
 }
 
 fn served(counter: &Counter) -> Snapshot {

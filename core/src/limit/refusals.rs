@@ -1,7 +1,6 @@
 //! Whether so many are refused that a program in front had better look everybody up.
 //!
-//! A look-up in front costs each request a tenth of its way through the server, and spares a refused one most of it. So all
-//! are looked up once a sixteenth of what comes is refused, and no more once it is under half of that. Bursts are seen in hundreds
+//! A look-up in front costs each request some of its time, and spares a refused one most of it. So all are looked up once a sixteenth of what comes is refused, and no more once it is under half of that. Bursts are seen in hundreds
 //! of requests; that one is over, in thousands, since few of those that are dropped in front are let through to be counted.
 
 /// So many are asked at least before everybody is looked up, and before nobody is any more.
