@@ -220,6 +220,14 @@ impl Hosts {
         run(Command::new("chrt").args(["-f", "-p", REPLY_PRIORITY, &thread.to_string()])).map(drop)
     }
 
+    /// Has the thread that receives requests take the core from the server at once, as a NIC's interrupt does, or share it evenly,
+    /// as interrupts do when there is more to receive than there is time for (ksoftirqd).
+    pub(crate) fn receive_at_once(&self, at_once: bool) -> Result<(), String> {
+        let Some(thread) = self.receiver else { return Ok(()) };
+        let (policy, priority) = if at_once { ("-f", REPLY_PRIORITY) } else { ("-o", "0") };
+        run(Command::new("chrt").args([policy, "-p", priority, &thread.to_string()])).map(drop)
+    }
+
     /// Has both ends take packets as they are sent, without a NAPI between (an XDP program on one brings its own): what a
     /// stamp is late by is then its maker's doing, not the rig's. For as long as the hosts are there.
     pub(crate) fn take_at_once(&self) -> Result<(), String> {

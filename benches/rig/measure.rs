@@ -28,8 +28,10 @@ const SEARCH: [f64; 7] = [25e3, 50e3, 100e3, 200e3, 400e3, 800e3, 1_600e3];
 const LADDER: [f64; 7] = [0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0];
 /// How a peak is looked for: the least that the generator costs.
 const MODERATED: (&str, Replies) = ("live", Replies::Moderated);
-/// How often the first ladder is moved up.
+/// How often a round moves its ladder up.
 const MOVES_MAX: u32 = 2;
+/// How often a ladder is measured of which the generator kept no step: something else had the machine meanwhile.
+const TRIES_MAX: u32 = 3;
 /// The same for the peak while replies are taken within the server's call, which is work on its core.
 const LADDER_DIRECT: [f64; 5] = [0.4, 0.55, 0.7, 0.85, 1.0];
 const LADDER_QUICK: [f64; 4] = [0.7, 0.85, 1.0, 1.4];
@@ -188,10 +190,7 @@ impl Run<'_> {
             sample.latency = Some(self.single(LATENCY_RATE, self.stamps(), Replies::Direct)?);
         }
         if measured != Measured::Latency {
-            sample.ladder = match *peak {
-                Some(centre) => self.ladder_around(centre)?,
-                None => self.first_ladder(peak)?,
-            };
+            sample.ladder = self.ladder_to_the_peak(peak)?;
         }
         if measured == Measured::All {
             self.at_half_of_peak(&server, &mut sample)?;
@@ -200,13 +199,17 @@ impl Run<'_> {
         Ok(sample)
     }
 
-    /// Looks for the peak and measures around it. A search that was disturbed finds too little: while a ladder ends
-    /// without loss, and not for want of a generator, it is moved up.
-    fn first_ladder(&self, peak: &mut Option<f64>) -> Result<Vec<Step>, String> {
-        let mut centre = peak_of(&self.ladder(&SEARCH, self.times.search_s, MODERATED)?)?;
+    /// Measures around the peak, which is looked for where it isn't known yet. A search or a round that was disturbed finds too
+    /// little: while a ladder ends at its peak it is moved up, for the rounds to come, too.
+    fn ladder_to_the_peak(&self, peak: &mut Option<f64>) -> Result<Vec<Step>, String> {
+        let mut centre = match *peak {
+            Some(centre) => centre,
+            None => peak_of(&self.ladder(&SEARCH, self.times.search_s, MODERATED)?)?,
+        };
         let mut ladder = self.ladder_around(centre)?;
         for _ in 0..MOVES_MAX {
-            if !ladder.iter().all(Step::is_on_schedule) || !ends_at_its_peak(&ladder) {
+            // Where the generator is at its end, too, there is nothing to be found further up.
+            if !ladder.last().is_some_and(Step::is_on_schedule) || !ends_at_its_peak(&ladder) {
                 break;
             }
             centre = peak_of(&ladder)?;
@@ -247,6 +250,7 @@ impl Run<'_> {
 
     fn single(&self, rate: f64, stamps: &str, replies: Replies) -> Result<Step, String> {
         self.hosts.take_replies(replies)?;
+        self.hosts.receive_at_once(true)?;
         let rate = rate.round().to_string();
         let seconds = self.times.single_s;
         let specific = ["fixed", "--rate", &rate, "--sender", "packet", "--stamps", stamps];
@@ -260,10 +264,18 @@ impl Run<'_> {
         (sender, replies): (&str, Replies),
     ) -> Result<Vec<Step>, String> {
         self.hosts.take_replies(replies)?;
+        self.hosts.receive_at_once(false)?;
         let count: f64 = rates.iter().map(|_| 1.0).sum();
         let rates = rates.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
         let specific = ["ladder", "--rates", &rates, "--sender", sender, "--stamps", NO_STAMPS];
-        self.generate(&specific, step_s, step_s * count)
+        let mut steps = Vec::new();
+        for _ in 0..TRIES_MAX {
+            steps = self.generate(&specific, step_s, step_s * count)?;
+            if best(&steps).is_some() {
+                break;
+            }
+        }
+        Ok(steps)
     }
 
     fn generate(&self, specific: &[&str], step_s: f64, total_s: f64) -> Result<Vec<Step>, String> {
