@@ -4,9 +4,13 @@
 //! place as long as its address is served. It grows at its end, and never shrinks: while one of its sockets is being closed the
 //! kernel may still find it for a datagram, which goes with it then (about one for thirty sockets at 100,000 a second). What
 //! nobody is steered to costs nothing, and serves when workers come again.
+//!
+//! Behind those that requests come to, a group has as many for io_uring that replies leave by whose departure is to be told:
+//! the kernel wakes who waits at a socket for each stamp in its error queue, between taking the stamp and sending the packet
+//! on, and where a ring's receive waits there that takes 0.2 µs, by which the stamp is early.
 
-use crate::config::Config;
-use maser_sys::udp_socket::{OpenError, SocketOptions, Steering, UdpSocket};
+use crate::config::{Config, PortChoice};
+use maser_sys::udp_socket::{GROUP_SIZE_MAX, OpenError, SocketOptions, Steering, UdpSocket};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -32,7 +36,7 @@ pub enum SocketsError {
 #[derive(Debug, Default)]
 pub struct Sockets(Vec<Group>);
 
-/// Those of an address, the first for the first worker.
+/// Those of an address, the first for the first worker; then as many by which stamped replies leave.
 #[derive(Debug)]
 struct Group {
     address: SocketAddr,
@@ -40,6 +44,25 @@ struct Group {
     sockets: Vec<UdpSocket>,
     /// A service manager opened them: there are no more of them, and they are dealt among the workers.
     given: bool,
+}
+
+/// A worker's sockets: of every address one.
+#[derive(Debug)]
+pub struct Share {
+    /// What comes to these is for the worker.
+    pub receiving: Vec<UdpSocket>,
+    /// Replies leave by these whose departure is to be told; none where they leave by the others.
+    pub departing: Vec<UdpSocket>,
+}
+
+/// Whether stamped replies leave by sockets of their own. Where a group would grow too large they don't.
+fn departs_apart(config: &Config, workers: usize) -> bool {
+    config.server.port == PortChoice::IoUring && 2 * workers <= GROUP_SIZE_MAX
+}
+
+/// How many sockets of an address so many workers use.
+fn used(config: &Config, workers: usize) -> usize {
+    if departs_apart(config, workers) { 2 * workers } else { workers }
 }
 
 fn options(config: &Config) -> SocketOptions {
@@ -90,13 +113,15 @@ impl Sockets {
                     && group.address.port() == address.port()
                     && group.address.is_ipv4() == address.is_ipv4()
             });
-            let group = Group::new(address, Vec::new());
-            let sockets = if is_beside {
-                (0..workers).map(|_| UdpSocket::join(address, options)).collect::<Result<_, _>>()?
+            let mut group = Group::new(address, Vec::new());
+            if is_beside {
+                group.grow(workers, options)?;
+                group.steering.steer(&group.sockets)?;
             } else {
-                UdpSocket::open_group(address, workers, group.steering, options)?
-            };
-            opened.push(Group { sockets, ..group });
+                group.sockets = UdpSocket::open_group(address, workers, group.steering, options)?;
+            }
+            group.grow(used(config, workers), options)?;
+            opened.push(group);
         }
         Ok(opened)
     }
@@ -104,23 +129,12 @@ impl Sockets {
     /// Opens what another configuration needs besides; requests come as before until [`turn_to`](Self::turn_to).
     ///
     /// # Errors
-    /// What is in the way, and what to do about it: nothing has been opened then.
+    /// What is in the way, and what to do about it: requests come as before all the same.
     pub fn extend(&mut self, config: &Config, workers: usize) -> Result<(), SocketsError> {
         let missing = self.missing(config, workers)?;
         let options = options(config);
-        let mut more = Vec::new();
-        for (place, group) in self.0.iter().enumerate() {
-            let lacks = if group.given || !group.is_of(config) {
-                0
-            } else {
-                workers.saturating_sub(group.sockets.len())
-            };
-            for _ in 0..lacks {
-                more.push((place, UdpSocket::join(group.address, options)?));
-            }
-        }
-        for (place, socket) in more {
-            self.0[place].sockets.push(socket);
+        for group in self.0.iter_mut().filter(|group| !group.given && group.is_of(config)) {
+            group.grow(used(config, workers), options)?;
         }
         self.0.extend(missing);
         Ok(())
@@ -166,14 +180,18 @@ impl Sockets {
         });
     }
 
-    /// For each of so many workers a socket of every address of this configuration, in the order of the addresses.
+    /// For each of so many workers a socket of every address of this configuration, in the order of the addresses, and where
+    /// replies leave apart one more of every address.
     pub fn descriptors(&self, config: &Config, workers: usize) -> Vec<BorrowedFd<'_>> {
         let groups: Vec<&Group> = config.listeners().filter_map(|address| self.group(address)).collect();
         let of_worker = |worker: usize| {
-            let shared = groups.iter().filter_map(move |group| group.sockets.iter().cycle().nth(worker));
-            shared.map(UdpSocket::as_fd)
+            let receiving = groups.iter().filter_map(move |group| group.at(worker));
+            // Of what was given there is nothing apart.
+            let behind = move |group: &Group| if group.given { worker } else { workers + worker };
+            let departing = groups.iter().filter_map(move |group| group.at(behind(group)));
+            receiving.chain(departing.filter(move |_| departs_apart(config, workers)))
         };
-        (0..workers).flat_map(of_worker).collect()
+        (0..workers).flat_map(of_worker).map(UdpSocket::as_fd).collect()
     }
 
     fn group(&self, address: SocketAddr) -> Option<&Group> {
@@ -186,20 +204,41 @@ impl Sockets {
 /// # Errors
 /// When one of them is none of ours.
 pub fn shares(
+    config: &Config,
     descriptors: impl IntoIterator<Item = OwnedFd>,
     workers: usize,
     nic_stamps: bool,
-) -> Result<Vec<Vec<UdpSocket>>, OpenError> {
+) -> Result<Vec<Share>, OpenError> {
     let adopt = |fd| UdpSocket::of_fd(fd, nic_stamps);
     let mut sockets = descriptors.into_iter().map(adopt).collect::<Result<Vec<_>, _>>()?.into_iter();
     let each = sockets.len() / workers.max(1);
-    Ok((0..workers).map(|_| sockets.by_ref().take(each).collect()).collect())
+    let share = |_| {
+        let mut receiving: Vec<_> = sockets.by_ref().take(each).collect();
+        let departing = receiving.split_off(config.listeners().count().min(each));
+        Share { receiving, departing }
+    };
+    Ok((0..workers).map(share).collect())
 }
 
 impl Group {
     fn new(address: SocketAddr, sockets: Vec<UdpSocket>) -> Self {
         // Nobody outside can choose addresses that all meet one worker without knowing this number.
         Self { address, steering: Steering::new(random_u32()), sockets, given: false }
+    }
+
+    /// The socket in this place; where there are fewer they are dealt round.
+    fn at(&self, place: usize) -> Option<&UdpSocket> {
+        self.sockets.iter().cycle().nth(place)
+    }
+
+    /// Opens sockets until it has so many. Nothing comes to these before it is steered with them.
+    fn grow(&mut self, sockets: usize, options: SocketOptions) -> Result<(), OpenError> {
+        // Port 0 stands for the one that the kernel has chosen for the first.
+        let address = self.sockets.first().map_or(self.address, UdpSocket::address);
+        while self.sockets.len() < sockets {
+            self.sockets.push(UdpSocket::join(address, options)?);
+        }
+        Ok(())
     }
 
     fn is_of(&self, config: &Config) -> bool {
@@ -223,4 +262,67 @@ pub fn given() -> io::Result<Vec<OwnedFd>> {
     let count = i32::try_from(numbers.len()).map_err(io::Error::other)?;
     const FIRST: i32 = 3;
     Ok(maser_sys::handover::started_with(FIRST..FIRST + count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+    use std::os::fd::AsRawFd;
+
+    fn config(port: PortChoice, addresses: usize) -> Config {
+        let mut config = Config::default_run();
+        config.server.port = port;
+        // A free port each, once it is known which.
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let free = (0..addresses).map(|_| UdpSocket::open(any, SocketOptions::default()).unwrap());
+        config.server.listen = free.collect::<Vec<_>>().iter().map(UdpSocket::address).collect();
+        config
+    }
+
+    /// What each worker gets of a server with so many, by the numbers of the descriptors: to receive at, and to send from.
+    fn dealt(sockets: &Sockets, config: &Config, workers: usize) -> Vec<(Vec<i32>, Vec<i32>)> {
+        let descriptors = sockets.descriptors(config, workers);
+        let each = descriptors.len() / workers;
+        let numbers: Vec<i32> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        let owned = descriptors.iter().map(|fd| fd.try_clone_to_owned().unwrap());
+        let shares = shares(config, owned, workers, false).unwrap();
+        let split = |(share, numbers): (&Share, &[i32])| {
+            let (receiving, departing) = numbers.split_at(share.receiving.len());
+            let addresses: Vec<_> = share.receiving.iter().map(UdpSocket::address).collect();
+            assert_eq!(addresses, config.listeners().collect::<Vec<_>>());
+            let theirs = share.departing.iter().map(UdpSocket::address);
+            assert!(share.departing.is_empty() || theirs.eq(addresses));
+            assert_eq!(share.departing.len(), departing.len());
+            (receiving.to_vec(), departing.to_vec())
+        };
+        shares.iter().zip(numbers.chunks(each)).map(split).collect()
+    }
+
+    #[test]
+    fn stamped_replies_leave_an_io_uring_by_sockets_that_nobody_receives_at() {
+        let config = config(PortChoice::IoUring, 2);
+        let mut sockets = Sockets::open(&config, 2, Vec::new()).unwrap();
+        for workers in [2, 3, 1] {
+            sockets.extend(&config, workers).unwrap();
+            sockets.turn_to(&config, workers).unwrap();
+            let dealt = dealt(&sockets, &config, workers);
+            let all: Vec<i32> = dealt.iter().flat_map(|(to, from)| to.iter().chain(from)).copied().collect();
+            assert_eq!(all.len(), workers * 4);
+            assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len(), "each has one use: {dealt:?}");
+        }
+    }
+
+    #[test]
+    fn other_ports_have_none_and_what_was_given_serves_both_ways() {
+        let plain = config(PortChoice::Auto, 2);
+        let sockets = Sockets::open(&plain, 2, Vec::new()).unwrap();
+        assert!(dealt(&sockets, &plain, 2).iter().all(|(to, from)| (to.len(), from.len()) == (2, 0)));
+        let uring = config(PortChoice::IoUring, 1);
+        let given = UdpSocket::open(uring.server.listen[0], SocketOptions::default()).unwrap();
+        let given = given.as_fd().try_clone_to_owned().unwrap();
+        let sockets = Sockets::open(&uring, 2, vec![given]).unwrap();
+        let dealt = dealt(&sockets, &uring, 2);
+        assert!(dealt.iter().all(|(to, from)| to == from && to.len() == 1), "{dealt:?}");
+    }
 }

@@ -144,7 +144,7 @@ impl Server {
         let footing = ladder::choose(config.server.port)?;
         info!("port: {}: {}", footing.rung, footing.why);
         let nics = Nics::new(nics, counter.counter);
-        let sockets = sockets::shares(sockets, cores.len(), nics.are_used())?;
+        let sockets = sockets::shares(&config, sockets, cores.len(), nics.are_used())?;
         let limits = limits::made(&config.limit, table.as_ref(), key);
         let mut driver = DriverSide::new(sources, table.as_ref(), &interfaces);
         if !interfaces.is_empty() {

@@ -126,7 +126,7 @@ fn allocations<P: Port>(open: impl FnOnce(Vec<UdpSocket>) -> P) -> u64 {
 #[test]
 fn a_worker_allocates_nothing() {
     let socket = allocations(|sockets| MmsgPort::new(sockets, 64).unwrap());
-    let uring = allocations(|sockets| UringPort::new(sockets, 64).unwrap());
+    let uring = allocations(|sockets| UringPort::new(sockets, Vec::new(), 64).unwrap());
     println!("allocations over {PACKETS} packets: socket {socket}, io-uring {uring}");
     assert_eq!((socket, uring), (0, 0));
 }

@@ -142,9 +142,13 @@ fn serve<T: Send>(
     let (counts, stop) = ([Counts::default(), Counts::default()], AtomicBool::new(false));
     let got = thread::scope(|scope| {
         let mut workers = vec![scope.spawn(|| match way {
-            Way::Uring => {
-                work(UringPort::new(sockets.into(), 16).unwrap(), &reader, counter, &counts[0], &stop)
-            }
+            Way::Uring => work(
+                UringPort::new(sockets.into(), Vec::new(), 16).unwrap(),
+                &reader,
+                counter,
+                &counts[0],
+                &stop,
+            ),
             Way::Socket | Way::Xdp(_) => {
                 work(MmsgPort::new(sockets.into(), 16).unwrap(), &reader, counter, &counts[0], &stop);
             }

@@ -140,7 +140,7 @@ fn answer_bursts<P: Port>(run: &Run, open: impl FnOnce(Vec<UdpSocket>) -> P) {
 #[test]
 fn bursts_are_answered() {
     let socket = |sockets| MmsgPort::new(sockets, BATCH).expect("recvmmsg is permitted");
-    let io_uring = |sockets| UringPort::new(sockets, BATCH).expect("io_uring is permitted");
+    let io_uring = |sockets| UringPort::new(sockets, Vec::new(), BATCH).expect("io_uring is permitted");
     for addresses in [1, 2] {
         for burst in BURSTS {
             answer_bursts(&Run { port: "socket".to_owned(), addresses, burst }, socket);

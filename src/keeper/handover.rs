@@ -19,7 +19,7 @@ pub(super) struct Handover {
     /// The cores of the workers.
     pub cores: Vec<usize>,
     /// How many sockets come along for each of them.
-    pub addresses: usize,
+    pub sockets: usize,
     /// What the limiter's entries are found by.
     pub key: [u64; 2],
     /// Whether the memory of its table comes along, which no interface's programs look into.

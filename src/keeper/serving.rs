@@ -95,7 +95,7 @@ fn start(
 ) -> Result<(Server, Outlets), Box<dyn Error>> {
     let mut next = || descriptors.next().ok_or(io::Error::from(io::ErrorKind::InvalidData));
     let outlets = handover.outlets.take(&mut next)?;
-    let sockets = (0..handover.addresses * handover.cores.len()).map(|_| next()).collect::<Result<_, _>>()?;
+    let sockets = (0..handover.sockets * handover.cores.len()).map(|_| next()).collect::<Result<_, _>>()?;
     let own_table = handover.table.then(|| next().and_then(SharedTable::of_memory)).transpose()?;
     let interfaces = handover.interfaces.into_iter().map(|facts| {
         let (sockets_map, counts_map) = (next()?, next()?);

@@ -76,7 +76,7 @@ impl Keeper {
         let handover = Handover {
             config: text.clone(),
             cores: cores.clone(),
-            addresses: sockets.len() / cores.len().max(1),
+            sockets: sockets.len() / cores.len().max(1),
             key: self.key,
             table: table.is_some(),
             outlets: self.outlets.which(config),

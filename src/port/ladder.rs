@@ -139,7 +139,7 @@ fn try_rung(rung: Rung) -> Result<(), RungError> {
     let small = SocketOptions { receive_buffer: 1 << 14, send_buffer: 1 << 14, ..SocketOptions::default() };
     let sockets = vec![UdpSocket::open(anywhere, small)?];
     match rung {
-        Rung::IoUring => drop(UringPort::new(sockets, 1)?),
+        Rung::IoUring => drop(UringPort::new(sockets, Vec::new(), 1)?),
         Rung::Socket => {
             MmsgPort::new(sockets, 1)
                 .and_then(|mut port| port.receive(Wait::Poll))

@@ -10,13 +10,13 @@ use crate::nics::Nics;
 use crate::port::Port;
 use crate::port::ladder::Rung;
 use crate::report::WorkerView;
+use crate::sockets::Share;
 use crate::splits::{SplitWatch, Splits};
 use crate::worker::{Limits, Lists, Smearing, Worker, WorkerNic};
 use core_affinity::CoreId;
 use maser_sys::counter::Counter;
 use maser_sys::mmsg::MmsgPort;
 use maser_sys::snapshot_cell::Reader;
-use maser_sys::udp_socket::UdpSocket;
 use maser_sys::uring::UringPort;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -69,7 +69,7 @@ impl Common {
 /// Where a worker's packets come in.
 pub(super) enum Intake {
     /// A share of every address, on a port of the kernel's own stack.
-    Sockets(Rung, Vec<UdpSocket>),
+    Sockets(Rung, Share),
     /// Queues of interfaces, and how clients are noticed that others answer, too.
     Queues(Vec<OwnedQueue>, Option<SplitWatch>),
 }
@@ -105,7 +105,7 @@ pub(super) fn tasks(
     rung: Rung,
     cores: &[usize],
     shares: Vec<(usize, Vec<OwnedQueue>)>,
-    sockets: Vec<Vec<UdpSocket>>,
+    sockets: Vec<Share>,
     common: &Common,
 ) -> Vec<WorkerTask> {
     // Nobody polls a driver while its worker sleeps.
@@ -134,7 +134,7 @@ fn over_sockets(
     idle: Idle,
     rung: Rung,
     cores: &[usize],
-    sockets: Vec<Vec<UdpSocket>>,
+    sockets: Vec<Share>,
     others: &[WorkerTask],
     common: &Common,
 ) -> Vec<WorkerTask> {
@@ -219,11 +219,11 @@ impl WorkerTask {
         let batch = common.batch;
         let life = Life { idle, common, counts, pinned, starter };
         let ended = match intake {
-            Intake::Sockets(Rung::IoUring, sockets) => {
-                life.serve(UringPort::new(sockets, batch).map_err(ServeError::from), None)
+            Intake::Sockets(Rung::IoUring, Share { receiving, departing }) => {
+                life.serve(UringPort::new(receiving, departing, batch).map_err(ServeError::from), None)
             }
-            Intake::Sockets(Rung::Socket, sockets) => {
-                life.serve(MmsgPort::new(sockets, batch).map_err(system("no socket port")), None)
+            Intake::Sockets(Rung::Socket, Share { receiving, .. }) => {
+                life.serve(MmsgPort::new(receiving, batch).map_err(system("no socket port")), None)
             }
             Intake::Queues(queues, splits) => life.serve(queues::port(queues, batch), splits),
         };

@@ -9,7 +9,9 @@
 //! operations pass by seccomp: it can receive from and send to the registered sockets, and nothing else.
 //!
 //! Transmit stamps are read from the sockets' error queues as the other port does
-//! ([`departures`](UringPort::departures)), past the ring: one call a batch that asked for any.
+//! ([`departures`](UringPort::departures)), past the ring: one call a batch that asked for any. A stamp in the queue of a socket
+//! whose receive is armed wakes that receive, for nothing and before the driver has the packet, by which the stamp is early:
+//! so stamped replies leave by sockets of their own where there are any.
 //! `SOCKET_URING_OP_TX_TIMESTAMP` (Linux 6.17) would save that call, but every completion of its ring is twice as long, and
 //! it passes on stamps without their packets, so that replies could be known by number alone.
 //!
@@ -26,14 +28,13 @@ mod books;
 mod error;
 mod ledger;
 mod memory;
+mod setup;
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use io_uring::register::Restriction;
-use io_uring::squeue::{Entry, Flags};
+use io_uring::squeue::Entry;
 use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, opcode};
 
@@ -45,6 +46,7 @@ use books::{Books, Received, SEND};
 pub use error::UringError;
 pub use ledger::Buffers;
 use ledger::Holder;
+use setup::open_ring;
 
 /// Buffers for each datagram of a batch: one batch is answered while the kernel fills the next. Twice as many were 2 %
 /// slower over loopback; a burst waits in the sockets' buffers.
@@ -53,10 +55,6 @@ const _: () = assert!(BATCH_MAX * BUFFERS_PER_DATAGRAM <= 1 << 15);
 
 /// The number of the only group of buffers.
 const GROUP: u16 = 0;
-
-/// `IORING_REGISTER_SYNC_CANCEL` and `IORING_UNREGISTER_FILES`: the only changes that an enabled ring accepts.
-const SYNC_CANCEL: u8 = 24;
-const UNREGISTER_FILES: u8 = 3;
 
 /// A closing port waits this long for the kernel to let go of its memory, [`RETRIES_MAX`] times: a second in all.
 const CANCEL_LIMIT_NS: u32 = 125_000_000;
@@ -67,7 +65,11 @@ pub struct UringPort {
     /// Closed before the memory that it works on is freed.
     ring: ManuallyDrop<IoUring>,
     books: ManuallyDrop<Books>,
+    /// Those with a receive each, and behind them those that stamped replies leave by.
     sockets: Box<[UdpSocket]>,
+    receiving: usize,
+    /// How far behind a socket that receives the one is that stamped replies leave by: there is either none or one for each.
+    apart: u16,
     /// The current batch.
     batch: Vec<Received>,
     /// How many datagrams it holds at most.
@@ -79,23 +81,34 @@ pub struct UringPort {
 }
 
 impl UringPort {
-    /// A port over `sockets` that delivers up to `batch` datagrams at a time, for this thread.
+    /// A port over `sockets` that delivers up to `batch` datagrams at a time, for this thread. Replies leave by those of
+    /// `departing` whose departure is to be told: one for each of the others, of the same address, or none.
     ///
     /// # Errors
     /// What the kernel lacks or refuses, and what to do about it; found out by trying.
-    pub fn new(sockets: Vec<UdpSocket>, batch: usize) -> Result<Self, UringError> {
-        if sockets.is_empty() || sockets.len() > SOCKETS_MAX || batch == 0 || batch > BATCH_MAX {
+    pub fn new(
+        mut sockets: Vec<UdpSocket>,
+        departing: Vec<UdpSocket>,
+        batch: usize,
+    ) -> Result<Self, UringError> {
+        let receiving = sockets.len();
+        let is_paired = departing.is_empty() || departing.len() == receiving;
+        if receiving == 0 || receiving > SOCKETS_MAX || !is_paired || batch == 0 || batch > BATCH_MAX {
             return Err(UringError::Size);
         }
+        let apart = u16::try_from(departing.len()).expect("bounded by SOCKETS_MAX");
+        sockets.extend(departing);
         let buffers = (batch * BUFFERS_PER_DATAGRAM).next_power_of_two();
         let nic_stamps = sockets.iter().any(UdpSocket::has_nic_stamps);
         let numbered = u16::try_from(buffers).map_err(|_| UringError::Size)?;
-        let books = Books::new(numbered, sockets.len(), nic_stamps);
-        let ring = open_ring(&sockets, buffers, books.memory.ring_address())?;
+        let books = Books::new(numbered, (receiving, sockets.len()), nic_stamps);
+        let ring = open_ring(&sockets, receiving, buffers, books.memory.ring_address())?;
         let mut port = Self {
             ring: ManuallyDrop::new(ring),
             books: ManuallyDrop::new(books),
             sockets: sockets.into(),
+            receiving,
+            apart,
             batch: Vec::with_capacity(batch),
             batch_max: batch,
             first_armed: 0,
@@ -218,7 +231,7 @@ impl UringPort {
     /// while, for want of memory.
     fn has_room(&mut self, sends: usize) -> bool {
         let queue = self.ring.submission();
-        queue.capacity() - queue.len() >= sends + self.sockets.len()
+        queue.capacity() - queue.len() >= sends + self.receiving
     }
 
     /// Stamps a reply and queues its send: by the cheaper operation, which can't say where the reply comes from nor that its
@@ -237,8 +250,9 @@ impl UringPort {
         let payload = &mut slot.payload[..length];
         stamp(index, payload);
         let name = books.departures.wanted(reply.departure, payload);
-        books.names[usize::from(buffer)] = name.map(|name| (socket, name));
-        let file = Fixed(u32::from(socket));
+        let leaves_by = if name.is_some() { socket + self.apart } else { socket };
+        books.names[usize::from(buffer)] = name.map(|name| (leaves_by, name));
+        let file = Fixed(u32::from(leaves_by));
         let send = if wildcard || name.is_some() {
             let stamps = name.map(|_| nic_stamps);
             // SAFETY: as above.
@@ -259,7 +273,7 @@ impl UringPort {
         if self.closed {
             return;
         }
-        let sockets = self.sockets.len();
+        let sockets = self.receiving;
         for socket in (self.first_armed..sockets).chain(0..self.first_armed) {
             if !self.books.armed[socket] {
                 self.books.armed[socket] = true;
@@ -385,54 +399,6 @@ impl Drop for UringPort {
     }
 }
 
-/// A disabled ring of the right size is given its sockets, its buffers and its restrictions, then enabled.
-fn open_ring(sockets: &[UdpSocket], buffers: usize, ring_address: u64) -> Result<IoUring, UringError> {
-    let submissions = (SEND_CHUNK + sockets.len()).next_power_of_two();
-    // Every buffer can have one completion outstanding, and every receive one that says it ended. The kernel wants
-    // at least as many completions as submissions.
-    let completions = (buffers + sockets.len()).next_power_of_two().max(submissions);
-    let mut builder = IoUring::builder();
-    builder
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .setup_submit_all()
-        .setup_r_disabled()
-        .setup_cqsize(small(completions))
-        .dontfork();
-    // One indirection less a submission, from Linux 6.6 on.
-    let direct = builder.clone().setup_no_sqarray().build(small(submissions));
-    let ring = direct
-        .or_else(|_| builder.build(small(submissions)))
-        .map_err(UringError::of("deferred task running", "6.1"))?;
-    let submitter = ring.submitter();
-    let files: Vec<RawFd> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
-    submitter.register_files(&files).map_err(UringError::of("registered files", "5.1"))?;
-    let entries = u16::try_from(buffers).map_err(|_| UringError::Size)?;
-    // SAFETY: the address is that of page-aligned memory with an entry for each buffer, which outlives the ring.
-    unsafe { submitter.register_buf_ring_with_flags(ring_address, entries, GROUP, 0) }
-        .map_err(UringError::of("ring of provided buffers", "5.19"))?;
-    submitter.register_restrictions(&mut restrictions()).map_err(UringError::of("restrictions", "5.10"))?;
-    submitter.register_enable_rings().map_err(UringError::of("enabling", "5.10"))?;
-    Ok(ring)
-}
-
-/// Receive from and send to the registered sockets; cancel all and let go of them at the end.
-fn restrictions() -> [Restriction; 7] {
-    [
-        Restriction::sqe_op(opcode::RecvMsgMulti::CODE),
-        Restriction::sqe_op(opcode::SendMsg::CODE),
-        Restriction::sqe_op(opcode::Send::CODE),
-        Restriction::sqe_flags_required(FIXED_FILE),
-        Restriction::sqe_flags_allowed(Flags::BUFFER_SELECT.bits()),
-        Restriction::register_op(SYNC_CANCEL),
-        Restriction::register_op(UNREGISTER_FILES),
-    ]
-}
-
-/// `IOSQE_FIXED_FILE`: the descriptor is an index of the registered ones.
-const FIXED_FILE: u8 = 1;
-
 /// A reply that can't leave at once is dropped: its stamp would be wrong.
 const DONT_WAIT: u32 = libc::MSG_DONTWAIT.cast_unsigned();
 
@@ -444,10 +410,11 @@ fn small(count: usize) -> u32 {
 mod tests {
     use super::*;
     use crate::udp_socket::SocketOptions;
+    use std::os::fd::AsRawFd;
 
     fn port() -> UringPort {
         let socket = UdpSocket::open(([127, 0, 0, 1], 0).into(), SocketOptions::default()).unwrap();
-        UringPort::new(vec![socket], 4).unwrap()
+        UringPort::new(vec![socket], Vec::new(), 4).unwrap()
     }
 
     /// What the kernel answers to an operation.

@@ -25,9 +25,9 @@ pub(super) struct Books {
     pub(super) ledger: Ledger,
     /// Received but in no batch yet.
     pub(super) waiting: VecDeque<Received>,
-    /// Which sockets have a receive with the kernel.
+    /// Which of the sockets that receive have a receive with the kernel.
     pub(super) armed: Box<[bool]>,
-    /// The socket and the name of a reply that is being sent and stamped, by its buffer.
+    /// The socket that a reply leaves by which is being sent and stamped, and its name, by its buffer.
     pub(super) names: Box<[Option<(u16, u64)>]>,
     pub(super) departures: Departures,
     /// What became of replies since the last that was reported.
@@ -39,12 +39,13 @@ pub(super) struct Books {
 }
 
 impl Books {
-    pub(super) fn new(buffers: u16, sockets: usize, nic_stamps: bool) -> Self {
+    /// For so many sockets that receive, of so many.
+    pub(super) fn new(buffers: u16, (receiving, sockets): (usize, usize), nic_stamps: bool) -> Self {
         let mut books = Self {
             memory: Memory::new(buffers),
             ledger: Ledger::new(usize::from(buffers)),
             waiting: VecDeque::with_capacity(usize::from(buffers)),
-            armed: vec![false; sockets].into(),
+            armed: vec![false; receiving].into(),
             names: vec![None; usize::from(buffers)].into(),
             departures: Departures::new(sockets, nic_stamps),
             sent: Sent::default(),

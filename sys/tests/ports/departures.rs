@@ -13,7 +13,8 @@ use maser_core::time::StampClock;
 use maser_sys::alloc_count::allocations_in;
 use maser_sys::datagram::{Departed, Outgoing, Sent, Wait};
 use maser_sys::kernel_clock::{KernelClock, read};
-use maser_sys::udp_socket::{SocketOptions, UdpSocket};
+use maser_sys::udp_socket::{SocketOptions, Steering, UdpSocket};
+use maser_sys::uring::UringPort;
 
 use crate::contract::raw_from_port_0;
 use crate::refusals::refuse_where;
@@ -383,6 +384,35 @@ fn asking_allocates_nothing<P: Port>() {
         assert_eq!(allocations, 0);
     }
     assert!(told > 900, "{told}");
+}
+
+/// A stamp in the error queue of a socket that receives would wake the ring's receive before the reply has left.
+#[test]
+fn stamped_replies_leave_a_ring_by_sockets_of_their_own_if_it_has_any() {
+    let options = SocketOptions::default();
+    let group = UdpSocket::open_group(([127, 0, 0, 1], 0).into(), 1, Steering::new(0), options).unwrap();
+    let [receiving] = <[UdpSocket; 1]>::try_from(group).unwrap();
+    let departing = UdpSocket::join(receiving.address(), options).unwrap();
+    let [thief_here, thief_there] =
+        [&receiving, &departing].map(|socket| socket.as_fd().try_clone_to_owned().unwrap());
+    let server = receiving.address();
+    let mut port = UringPort::new(vec![receiving], vec![departing], 32).unwrap();
+    let client = client("127.0.0.1:0");
+    let ask = |number| {
+        client.send_to(&request(name(number), number % 2 == 0), server).unwrap();
+    };
+    let mut log = Log::default();
+    exchange(&mut log, &mut port, &ask, 0, 100);
+    for _ in 0..100 {
+        assert_eq!(client.recv_from(&mut [0; 64]).unwrap(), (48, server));
+    }
+    log.check(&[]).unwrap();
+    (100..110).for_each(&ask);
+    while log.asked.len() < 55 {
+        let came = port.receive(Wait::Until(SHORT)).unwrap();
+        log.answer(&mut port, came);
+    }
+    assert_eq!((steal(&thief_here), steal(&thief_there)), (0, 5));
 }
 
 macro_rules! through_both {

@@ -66,7 +66,7 @@ impl Port for MmsgPort {
 
 impl Port for UringPort {
     fn over(sockets: Vec<UdpSocket>, batch: usize) -> Self {
-        Self::new(sockets, batch).unwrap_or_else(|error| panic!("{error}"))
+        Self::new(sockets, Vec::new(), batch).unwrap_or_else(|error| panic!("{error}"))
     }
     fn receive(&mut self, wait: Wait) -> io::Result<usize> {
         self.receive(wait)

@@ -107,11 +107,11 @@ fn a_refusal_says_what_to_do() {
     for (errno, expected, advice) in cases {
         let refused = thread::spawn(move || {
             refuse(libc::SYS_io_uring_setup, errno);
-            UringPort::new(vec![open("127.0.0.1:0")], 8).err().unwrap()
+            UringPort::new(vec![open("127.0.0.1:0")], Vec::new(), 8).err().unwrap()
         });
         let error = refused.join().unwrap();
         assert_eq!(error, expected);
         assert!(error.to_string().contains(advice), "{error}");
     }
-    assert_eq!(UringPort::new(Vec::new(), 8).err(), Some(UringError::Size));
+    assert_eq!(UringPort::new(Vec::new(), Vec::new(), 8).err(), Some(UringError::Size));
 }
