@@ -30,8 +30,14 @@ const BASIC_TIME_S: f64 = 1.0;
 const STAMPS: &str = "5k";
 const TIMEOUT: &str = "200ms";
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long chronyd asks as a client, sixteen times a second.
-const ASKING_S: u32 = 15;
+/// chronyd with a program on its interface that passes its requests on, as maser's over AF_XDP has one that takes them: a veth
+/// runs such a program in a softirq of its own, after making a frame of the packet, and who stamps there stamps later.
+pub(crate) const CHRONYD_BEHIND: &str = "chronyd behind XDP";
+/// What the program takes (RFC 863), and nobody sends.
+const TAKEN: &str = "172.29.2.1:9";
+/// How long chronyd asks as a client, sixteen times a second, each server once a round.
+const ASKING_S: u32 = 10;
+pub(crate) const FOLLOWING_ROUNDS: u32 = 3;
 /// So often every port is measured without its correction of transmit timestamps and with it.
 pub(crate) const CORRECTION_ROUNDS: u32 = 3;
 /// Rates among which the peak is looked for whose half is the load of mixed clients, and for how long each.
@@ -63,7 +69,7 @@ pub(crate) struct InterleavedSample {
     pub(crate) interleaved_ns: Option<Spread>,
 }
 
-/// What a chronyd with `xleave` made of one server's replies.
+/// What a chronyd with `xleave` made of one server's replies in one round.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct FollowerSample {
     pub(crate) server: &'static str,
@@ -119,8 +125,21 @@ pub(crate) fn measure(programs: &Programs, hosts: &Hosts) -> Result<Interleaved,
             eprintln!("interleaved: {}, its correction", entry.name);
             all.corrections.push(correction(programs, hosts, entry)?);
         }
-        eprintln!("interleaved: {}, followed by chronyd", entry.name);
-        all.followers.push(follower(programs, hosts, entry)?);
+    }
+    for round in 1..=FOLLOWING_ROUNDS {
+        for entry in SERVERS.iter().filter(|entry| NAMES.contains(&entry.name)) {
+            eprintln!("interleaved: round {round} of {FOLLOWING_ROUNDS}, {} followed by chronyd", entry.name);
+            let server = entry.start(programs, hosts)?;
+            all.followers.push(follower(programs, hosts, entry.name)?);
+            if entry.name == CHRONYD {
+                let echo = programs.example("xdp_echo");
+                let program = hosts.serve(&[&echo, "native", &hosts.server_interface, TAKEN])?;
+                program.wait_until_ready()?;
+                all.followers.push(follower(programs, hosts, CHRONYD_BEHIND)?);
+                program.stop()?;
+            }
+            server.stop()?;
+        }
     }
     Ok(all)
 }
@@ -215,8 +234,7 @@ fn generate(
 }
 
 /// A chronyd asks the server, with `xleave` and without setting the clock, and logs what it measures.
-fn follower(programs: &Programs, hosts: &Hosts, entry: &Entry) -> Result<FollowerSample, String> {
-    let server = entry.start(programs, hosts)?;
+fn follower(programs: &Programs, hosts: &Hosts, server: &'static str) -> Result<FollowerSample, String> {
     let directory = hosts.directory().join("follower");
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
@@ -229,9 +247,8 @@ fn follower(programs: &Programs, hosts: &Hosts, entry: &Entry) -> Result<Followe
     fs::write(&configuration, lines).map_err(|error| error.to_string())?;
     let command = programs.chronyd_client(&configuration, ASKING_S);
     hosts.generate(&words(&command), PATIENCE)?;
-    server.stop()?;
     let log = fs::read_to_string(&log).map_err(|error| format!("{}: {error}", log.display()))?;
-    FollowerSample::of(entry.name, &log)
+    FollowerSample::of(server, &log)
 }
 
 impl FollowerSample {

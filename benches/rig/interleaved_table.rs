@@ -2,14 +2,18 @@
 
 use std::fmt::Write as _;
 
-use crate::figures::float;
+use crate::figures::{Figure, float};
 use crate::interleaved::{
-    CORRECTED_MAX, CORRECTION_ROUNDS, CorrectionSample, FollowerSample, Interleaved, InterleavedSample,
-    MixedSample, NAMES, RATE_PER_S, SHARE_MIN,
+    CHRONYD_BEHIND, CORRECTED_MAX, CORRECTION_ROUNDS, CorrectionSample, FOLLOWING_ROUNDS, FollowerSample,
+    Interleaved, InterleavedSample, MixedSample, NAMES, RATE_PER_S, SHARE_MIN,
 };
 use crate::measure::Spread;
 use crate::servers::CHRONYD;
 use crate::table::spread;
+
+const AF_XDP: &str = "maser af-xdp";
+/// Whom a chronyd follows.
+const FOLLOWED: [&str; 5] = [CHRONYD, CHRONYD_BEHIND, "maser socket", "maser io-uring", AF_XDP];
 
 /// All tables and the verdicts; nothing of a run that measured none of it.
 pub(crate) fn table(run: &Interleaved) -> String {
@@ -39,10 +43,14 @@ pub(crate) fn table(run: &Interleaved) -> String {
         let [without, with] = [without, with].map(|figure| spread(figure, 1e3, 2));
         let _ = writeln!(text, "| {} | {without} | {with} | {} |", sample.server, written(sample.ratio()));
     }
-    text += "\nThe offset that a chronyd with `xleave` measures, in µs; both share the clock, so all of it is error. **spread** is \
-             the median distance from the median.\n\n\
-             | server | samples | interleaved | mean | spread | stddev | max |\n|---|---:|---:|---:|---:|---:|---:|\n";
-    run.followers.iter().for_each(|sample| follower(&mut text, sample));
+    let _ = write!(
+        text,
+        "\nThe offset that a chronyd with `xleave` measures, in µs; both share the clock, so all of it is error. **spread** is \
+         the median distance from the median; {FOLLOWING_ROUNDS} rounds in turns. *{CHRONYD_BEHIND}* has a program on its \
+         interface that passes its requests on.\n\n\
+         | server | samples | interleaved | mean | spread | stddev | max |\n|---|---:|---:|---:|---:|---:|---:|\n"
+    );
+    FOLLOWED.iter().for_each(|server| follower(&mut text, server, &run.followers));
     text + "\n" + &verdicts(run)
 }
 
@@ -70,9 +78,13 @@ fn replies(text: &mut String, sample: &InterleavedSample) {
     );
 }
 
-fn follower(text: &mut String, sample: &FollowerSample) {
-    let FollowerSample { server, samples, interleaved, mean_ns, stddev_ns, spread_ns, max_ns } = sample;
-    let [mean, spread, stddev, max] = [mean_ns, spread_ns, stddev_ns, max_ns].map(|nanos| us(Some(*nanos)));
+fn follower(text: &mut String, server: &str, all: &[FollowerSample]) {
+    let rounds = || all.iter().filter(|sample| sample.server == server);
+    let of = |value: fn(&FollowerSample) -> f64| spread(Figure::of(rounds().map(value)), 1e3, 2);
+    let sum = |value: fn(&FollowerSample) -> usize| rounds().map(value).sum::<usize>();
+    let (samples, interleaved) = (sum(|round| round.samples), sum(|round| round.interleaved));
+    let [mean, spread] = [of(|round| round.mean_ns), of(|round| round.spread_ns)];
+    let [stddev, max] = [of(|round| round.stddev_ns), of(|round| round.max_ns)];
     let _ = writeln!(text, "| {server} | {samples} | {interleaved} | {mean} | {spread} | {stddev} | {max} |");
 }
 
@@ -83,8 +95,15 @@ fn verdicts(run: &Interleaved) -> String {
         // A stamp of after the arrival is as wrong as one of before it.
         own.filter_map(|sample| Some(sample.interleaved_ns?.mean.abs())).reduce(f64::min)
     };
-    let spread_ns =
-        |server: &str| run.followers.iter().find(|sample| sample.server == server).map(|own| own.spread_ns);
+    // Of neighbours in time.
+    let followed = |own: &str, other: &str| {
+        let spreads = |server: &str| {
+            let rounds = run.followers.iter().filter(move |sample| sample.server == server);
+            rounds.map(|sample| sample.spread_ns).collect::<Vec<_>>()
+        };
+        let ratios = spreads(own).into_iter().zip(spreads(other)).map(|(own, other)| own / other);
+        Figure::of(ratios).map(|figure| figure.median)
+    };
     let ratio =
         |own: Option<f64>, chronyds: Option<f64>| own.zip(chronyds).map(|(own, chronyds)| own / chronyds);
     let mut text = String::new();
@@ -108,11 +127,15 @@ fn verdicts(run: &Interleaved) -> String {
             format!("mean transmit error / chronyd's least {}", written(mean)),
             mean.is_some_and(|ratio| ratio <= 1.0),
         );
-        let followed = ratio(spread_ns(server), spread_ns(CHRONYD));
-        tell(
-            format!("spread of a follower's offset / with chronyd {}", written(followed)),
-            followed.is_some_and(|ratio| ratio <= 1.0),
-        );
+        // Where a program takes the requests, also beside one that passes them on.
+        let behind = (server == AF_XDP).then_some(CHRONYD_BEHIND);
+        for other in [CHRONYD].into_iter().chain(behind) {
+            let followed = followed(server, other);
+            tell(
+                format!("spread of a follower's offset / with {other} {}", written(followed)),
+                followed.is_some_and(|ratio| ratio <= 1.0),
+            );
+        }
         if let Some(mixed) = run.mixed.iter().find(|sample| sample.server == server) {
             tell(
                 format!("{} lost of {} with mixed clients", mixed.lost, mixed.sent),
