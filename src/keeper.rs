@@ -38,6 +38,7 @@ use maser_sys::kernel_clock::{self, KernelClock};
 use nics::Nics;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -75,6 +76,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub fn serve(arguments: &ServeArguments) -> Result<ExitCode, Box<dyn Error>> {
     // Before anything else is opened.
     let given = sockets::given().map_err(|error| format!("LISTEN_FDS, LISTEN_PID: {error}"))?;
+    allow_descriptors();
     // Before any thread is started, and before there is a child whose end could be missed.
     let signals = signals()?;
     let loaded = Loaded::read(arguments)?;
@@ -113,6 +115,14 @@ pub fn serve(arguments: &ServeArguments) -> Result<ExitCode, Box<dyn Error>> {
         restarts: Restarts::default(),
     };
     keeper.run()
+}
+
+/// Lets this process and the servers that it starts have as many descriptors as the hard limit says: an address takes up to two
+/// for each worker, and the soft limit is 1024 for the sake of select(2), which nobody calls here.
+fn allow_descriptors() {
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    // Where it fails, what can't be opened is told.
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
 }
 
 /// What a process that the keeper started is for, if this is one: it does that, and the command line is another's.

@@ -140,6 +140,18 @@ fn it_serves_without_any_privilege() {
 }
 
 /// The servers of these tests hold no right to set the clock, and this one doesn't even try.
+/// An address takes a descriptor for each worker, over io_uring two, in the keeper and in the server.
+#[test]
+fn it_opens_more_than_the_soft_limit_of_descriptors() {
+    let mut setting = Setting::nowhere().under(&["sh", "-c", "ulimit -S -n 64; exec \"$@\"", "sh"]);
+    for host in 1..=60 {
+        setting = setting.listening_at(&format!("127.0.0.{host}"));
+    }
+    let mut server = setting.with(&["--port", "io-uring"]).start();
+    assert!(Client::at(Ipv4Addr::LOCALHOST).ask(server.at(Ipv4Addr::new(127, 0, 0, 60))).is_some());
+    server.stop();
+}
+
 #[test]
 fn it_never_asks_to_set_the_clock() {
     let name = "it_never_asks_to_set_the_clock";
