@@ -37,7 +37,7 @@ pub(crate) const CHRONYD_BEHIND: &str = "chronyd behind XDP";
 const TAKEN: &str = "172.29.2.1:9";
 /// How long chronyd asks as a client, sixteen times a second, each server once a round.
 const ASKING_S: u32 = 10;
-pub(crate) const FOLLOWING_ROUNDS: u32 = 3;
+pub(crate) const FOLLOWING_ROUNDS: u32 = 5;
 /// So often every port is measured without its correction of transmit timestamps and with it.
 pub(crate) const CORRECTION_ROUNDS: u32 = 3;
 /// Rates among which the peak is looked for whose half is the load of mixed clients, and for how long each.

@@ -95,14 +95,10 @@ fn verdicts(run: &Interleaved) -> String {
         // A stamp of after the arrival is as wrong as one of before it.
         own.filter_map(|sample| Some(sample.interleaved_ns?.mean.abs())).reduce(f64::min)
     };
-    // Of neighbours in time.
-    let followed = |own: &str, other: &str| {
-        let spreads = |server: &str| {
-            let rounds = run.followers.iter().filter(move |sample| sample.server == server);
-            rounds.map(|sample| sample.spread_ns).collect::<Vec<_>>()
-        };
-        let ratios = spreads(own).into_iter().zip(spreads(other)).map(|(own, other)| own / other);
-        Figure::of(ratios).map(|figure| figure.median)
+    // A round's says little: some are several times the others, whoever is followed.
+    let spread_ns = |server: &str| {
+        let rounds = run.followers.iter().filter(|sample| sample.server == server);
+        Figure::of(rounds.map(|sample| sample.spread_ns)).map(|figure| figure.median)
     };
     let ratio =
         |own: Option<f64>, chronyds: Option<f64>| own.zip(chronyds).map(|(own, chronyds)| own / chronyds);
@@ -130,7 +126,7 @@ fn verdicts(run: &Interleaved) -> String {
         // Where a program takes the requests, also beside one that passes them on.
         let behind = (server == AF_XDP).then_some(CHRONYD_BEHIND);
         for other in [CHRONYD].into_iter().chain(behind) {
-            let followed = followed(server, other);
+            let followed = ratio(spread_ns(server), spread_ns(other));
             tell(
                 format!("spread of a follower's offset / with {other} {}", written(followed)),
                 followed.is_some_and(|ratio| ratio <= 1.0),
