@@ -23,7 +23,8 @@ second, beside that of the bare echo that takes requests the same way (with stam
 **p50**: the median latency at 10,000 requests a second; **offset**: p50 / p99 of the error of the offset that a client computes, at
 half of what the server answers at most while replies are taken within its own call, so that nothing of the rig's lies between a reply's
 leaving and its stamp, and the means of what its receive stamps are late and its transmit stamps are early, the way included; **CPU**: of the
-server's core for an answer at half of its peak. The requests' softirq runs on the server's core or on the generator's.
+server's core for an answer at half of its peak. The requests' softirq runs on the server's core, which it takes at once, as a NIC's interrupt
+does, but for the peaks, where it shares it evenly; or on the generator's.
 ";
 /// What is not measured.
 const NONE: &str = "–";
