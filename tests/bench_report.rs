@@ -157,6 +157,9 @@ fn losses_count_whoever_refused_the_request() {
     assert!(close(of(vec![step(50e3, 0), refused]).kept, 50e3));
     // A peak without loss is as high as was tried.
     assert!(of(vec![step(50e3, 0), step(100e3, 0)]).at_least);
+    // One that loses a few at the end of its ladder may be, one that has no time for most isn't.
+    assert!(of(vec![step(50e3, 0), step(100e3, 1_100)]).at_least);
+    assert!(!of(vec![step(50e3, 0), step(100e3, 13_000)]).at_least);
 }
 
 #[test]
