@@ -150,9 +150,9 @@ fn regulars_are_served_through_a_spoofed_flood(family: Family) {
         let attack = rig.attack(server.setting.port, &format!("{flood} --time {time_s}"));
         let after = Held::by(&server);
         assert_nothing_amplified(&server, &attack);
-        assert_eq!(before.ranges, after.ranges, "ranges of addresses before the flood and after");
-        if before.pages != after.pages {
-            return Err(format!("pages before the flood and after: {before:?} {after:?}"));
+        // A thread's heap that an answer about the status has outgrown is larger once; what a flood takes each one takes.
+        if before.ranges != after.ranges || before.pages != after.pages {
+            return Err(format!("memory before the flood and after: {before:?} {after:?}"));
         }
         let (alone, beside) =
             (share(&phase(&attack, "alone")["honest"]), share(&phase(&attack, "attacked")["honest"]));
