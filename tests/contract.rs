@@ -197,8 +197,12 @@ fn outcome(way: Way, listen: [SocketAddr; 2], asked: Listener, wire: Option<&Wir
         Some(wire) => wire.server.run(|| serve(way, listen, |servers| wire.client.run(|| ask_all(servers)))),
     };
     if let Way::Xdp(_) = way {
-        assert_eq!(served.reasons.of(Reason::Steered), cases().len() as u64, "{:?}", served.reasons);
-        assert_eq!(served.counts[0].of(Event::Batch), 0, "nothing came to the kernel's own stack");
+        // The checksum of one request in 65,536 is by chance that of one whose sender left it to a NIC; two are no chance.
+        let by_chance = served.reasons.of(Reason::PartialChecksum);
+        assert!(by_chance <= 1, "{:?}", served.reasons);
+        let steered = served.reasons.of(Reason::Steered) + by_chance;
+        assert_eq!(steered, cases().len() as u64, "{:?}", served.reasons);
+        assert_eq!(served.counts[0].of(Event::Batch), by_chance, "what else came to the kernel's own stack");
     }
     Outcome { drops: served.drops().into_iter().collect(), replies: served.got }
 }

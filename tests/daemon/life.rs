@@ -139,7 +139,6 @@ fn it_serves_without_any_privilege() {
     }
 }
 
-/// The servers of these tests hold no right to set the clock, and this one doesn't even try.
 /// An address takes a descriptor for each worker, over io_uring two, in the keeper and in the server.
 #[test]
 fn it_opens_more_than_the_soft_limit_of_descriptors() {
@@ -152,6 +151,7 @@ fn it_opens_more_than_the_soft_limit_of_descriptors() {
     server.stop();
 }
 
+/// The servers of these tests hold no right to set the clock, and this one doesn't even try.
 #[test]
 fn it_never_asks_to_set_the_clock() {
     let name = "it_never_asks_to_set_the_clock";
