@@ -154,30 +154,9 @@ fn read_entries(
     }
 }
 
-/// As many as are right; the others are reported.
 fn read_prefixes(field: &Field<'_>, report: &mut Report<'_>) -> Option<Vec<Prefix>> {
-    let Some(elements) = field.elements(keys::ELEMENT) else {
-        field.refuse_type(report);
-        return None;
-    };
-    if elements.len() > ACCESS_LISTED_MAX {
-        let problem =
-            format!("{} prefixes are too many, {ACCESS_LISTED_MAX} is the most here", elements.len());
-        field.refuse(problem + ": put them in a file", report);
-        return None;
-    }
-    let mut prefixes: Vec<Prefix> = Vec::new();
-    for element in &elements {
-        let Some(text) = element.text(report) else { continue };
-        match text.parse() {
-            Ok(prefix) if prefixes.contains(&prefix) => {
-                element.refuse(format!("{text:?} is in the list twice"), report);
-            }
-            Ok(prefix) => prefixes.push(prefix),
-            Err(problem) => element.refuse(format!("{text:?}: {problem}"), report),
-        }
-    }
-    Some(prefixes)
+    let most = (ACCESS_LISTED_MAX, "prefixes", " here: put them in a file");
+    field.list(keys::ELEMENT, most, str::parse, report)
 }
 
 /// Whether anybody is left, told only of a section that names nobody: what a file has isn't known here.

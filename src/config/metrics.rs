@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use toml::de::DeTable;
 
 use super::keys::metrics::LISTEN;
-use super::parse::read_addresses;
 use super::report::Report;
 use super::section::table;
 
@@ -21,6 +20,6 @@ pub struct Metrics {
 
 pub(super) fn read(document: &DeTable<'_>, report: &mut Report<'_>) -> Metrics {
     let field = table("metrics", document, report).and_then(|section| section.field(&LISTEN));
-    let listen = field.and_then(|field| read_addresses(&field, METRICS_LISTEN_MAX, report));
+    let listen = field.and_then(|field| field.addresses(METRICS_LISTEN_MAX, report));
     Metrics { listen: listen.unwrap_or_default() }
 }

@@ -119,62 +119,11 @@ fn read_listen(field: &Field<'_>, report: &mut Report<'_>) -> Option<Vec<SocketA
         field.refuse("an empty list: the server would answer nobody", report);
         return None;
     }
-    read_addresses(field, LISTEN_MAX, report)
+    field.addresses(LISTEN_MAX, report)
 }
 
-/// At most so many addresses, none twice; as many as are right, and the others are reported.
-pub(super) fn read_addresses(
-    field: &Field<'_>,
-    most: usize,
-    report: &mut Report<'_>,
-) -> Option<Vec<SocketAddr>> {
-    let Some(elements) = field.elements(keys::LISTEN_ELEMENT) else {
-        field.refuse_type(report);
-        return None;
-    };
-    if elements.len() > most {
-        field.refuse(format!("{} addresses are too many, {most} is the most", elements.len()), report);
-        return None;
-    }
-    let mut addresses = Vec::new();
-    for element in &elements {
-        let Some(text) = element.text(report) else { continue };
-        match value::listen(text) {
-            Ok(address) if addresses.contains(&address) => {
-                element.refuse(format!("{text:?} is in the list twice"), report);
-            }
-            Ok(address) => addresses.push(address),
-            Err(problem) => element.refuse(format!("{text:?}: {problem}"), report),
-        }
-    }
-    Some(addresses)
-}
-
-/// As many as are right; the others are reported.
 fn read_interfaces(field: &Field<'_>, report: &mut Report<'_>) -> Option<Vec<String>> {
-    let Some(elements) = field.elements(keys::INTERFACE_ELEMENT) else {
-        field.refuse_type(report);
-        return None;
-    };
-    if elements.len() > INTERFACES_MAX {
-        field.refuse(
-            format!("{} interfaces are too many, {INTERFACES_MAX} is the most", elements.len()),
-            report,
-        );
-        return None;
-    }
-    let mut interfaces: Vec<String> = Vec::new();
-    for element in &elements {
-        let Some(text) = element.text(report) else { continue };
-        match value::interface(text) {
-            Ok(name) if interfaces.contains(&name) => {
-                element.refuse(format!("{text:?} is in the list twice"), report);
-            }
-            Ok(name) => interfaces.push(name),
-            Err(problem) => element.refuse(format!("{text:?}: {problem}"), report),
-        }
-    }
-    Some(interfaces)
+    field.list(keys::INTERFACE_ELEMENT, (INTERFACES_MAX, "interfaces", ""), value::interface, report)
 }
 
 /// A list as [`read_interfaces`] reads it, or the one word that stands for all.

@@ -4,6 +4,8 @@
 //! [`Section`] gives out its fields by [`Key`], and a [`Field`] reads its value as one type or another, telling the
 //! [`Report`] where it can't.
 
+use std::fmt::Display;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use maser_core::time::Span;
@@ -206,6 +208,43 @@ impl<'t> Field<'t> {
         };
         let element = |(index, value)| Self { expected, path: format!("{}[{index}]", self.path), value };
         Some(array.iter().enumerate().map(element).collect())
+    }
+
+    /// A list of texts that each stand for something, at most so many and none twice; as many as are right, and the others are
+    /// reported. `most` is that number, what these are, and what to do about more.
+    pub(super) fn list<T: PartialEq, E: Display>(
+        &self,
+        expected: &'static str,
+        (most, what, advice): (usize, &str, &str),
+        parse: impl Fn(&str) -> Result<T, E>,
+        report: &mut Report<'_>,
+    ) -> Option<Vec<T>> {
+        let Some(elements) = self.elements(expected) else {
+            self.refuse_type(report);
+            return None;
+        };
+        if elements.len() > most {
+            let problem = format!("{} {what} are too many, {most} is the most{advice}", elements.len());
+            self.refuse(problem, report);
+            return None;
+        }
+        let mut list = Vec::new();
+        for element in &elements {
+            let Some(text) = element.text(report) else { continue };
+            match parse(text) {
+                Ok(value) if list.contains(&value) => {
+                    element.refuse(format!("{text:?} is in the list twice"), report);
+                }
+                Ok(value) => list.push(value),
+                Err(problem) => element.refuse(format!("{text:?}: {problem}"), report),
+            }
+        }
+        Some(list)
+    }
+
+    /// Addresses to listen at, at most so many.
+    pub(super) fn addresses(&self, most: usize, report: &mut Report<'_>) -> Option<Vec<SocketAddr>> {
+        self.list(keys::LISTEN_ELEMENT, (most, "addresses", ""), value::listen, report)
     }
 }
 
