@@ -50,7 +50,7 @@ fn step(rate_per_s: f64, lost: u64) -> Step {
     Step {
         rate_requested: rate_per_s,
         rate_offered: rate_per_s,
-        rate_answered: rate_per_s * (1.0 - figures::float(lost) / figures::float(sent)),
+        rate_answered: rate_per_s * (1.0 - measure::float(lost) / measure::float(sent)),
         duration_s: 0.5,
         sent,
         lost,

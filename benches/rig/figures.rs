@@ -3,13 +3,11 @@
 //! Servers take turns within a round, so a ratio is taken round by round, of neighbours in time; its median is reported.
 
 use crate::hosts::Placement;
-use crate::measure::{Sample, Step, best};
-use crate::servers::{CHRONYD, Entry, SERVERS};
+use crate::measure::{Sample, Step, best, ends_at_its_peak, float};
+use crate::servers::{AF_XDP, CHRONYD, Entry, SERVERS};
 
 /// The loss that a server in service may have.
 const LOSS_MAX: f64 = 0.01;
-/// The loss of a step that may lie below the peak still: half of what comes at twice the peak is lost.
-const LOSS_AT_THE_END_MAX: f64 = 0.25;
 
 /// The median of the rounds, the least and the greatest.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -102,14 +100,6 @@ fn row(here: &[&Sample], entry: &Entry) -> Row {
     }
 }
 
-/// The most answers came at the highest rate that was offered, and most requests got theirs: what the server has no time for is
-/// half of the highest of a ladder that stands at its peak. Steps that the generator didn't keep to say nothing.
-pub(crate) fn ends_at_its_peak(ladder: &[Step]) -> bool {
-    let on_schedule = ladder.iter().filter(|step| step.is_on_schedule());
-    let highest = on_schedule.map(|step| step.rate_offered).fold(0.0, f64::max);
-    best(ladder).is_some_and(|step| step.rate_offered >= highest && step.loss() <= LOSS_AT_THE_END_MAX)
-}
-
 fn kept(ladder: &[Step]) -> Option<f64> {
     let within = ladder.iter().filter(|step| step.is_on_schedule() && step.loss() <= LOSS_MAX);
     within.map(|step| step.rate_answered).reduce(f64::max)
@@ -173,10 +163,10 @@ pub(crate) fn verdicts(rows: &[Row]) -> Vec<Verdict> {
     const OFFSET_TO_CHRONYD: &str = "offset at half of peak / chronyd";
     const OFFSET_US: &str = "offset at half of peak, µs";
     let limits = [
-        ("maser af-xdp", PEAK_TO_XDP_ECHO, Limit::AtLeast(0.9)),
-        ("maser af-xdp", PEAK_TO_CHRONYD, Limit::AtLeast(3.5)),
-        ("maser af-xdp", OFFSET_US, Limit::AtMost(1.0)),
-        ("maser af-xdp", OFFSET_TO_CHRONYD, Limit::AtMost(1.0)),
+        (AF_XDP, PEAK_TO_XDP_ECHO, Limit::AtLeast(0.9)),
+        (AF_XDP, PEAK_TO_CHRONYD, Limit::AtLeast(3.5)),
+        (AF_XDP, OFFSET_US, Limit::AtMost(1.0)),
+        (AF_XDP, OFFSET_TO_CHRONYD, Limit::AtMost(1.0)),
         ("maser af-xdp, generic", PEAK_TO_XDP_ECHO, Limit::Told),
         ("maser af-xdp, generic", PEAK_TO_CHRONYD, Limit::AtLeast(2.5)),
         ("maser af-xdp, generic", OFFSET_TO_CHRONYD, Limit::AtMost(1.0)),
@@ -208,12 +198,4 @@ pub(crate) fn verdicts(rows: &[Row]) -> Vec<Verdict> {
             Verdict { server, what, limit, ratio }
         })
         .collect()
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts of packets and nanoseconds of seconds stay far below 2^53"
-)]
-pub(crate) fn float(count: u64) -> f64 {
-    count as f64
 }

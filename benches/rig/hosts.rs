@@ -216,8 +216,7 @@ impl Hosts {
              echo {MODERATION_NS} > {settings}/gro_flush_timeout"
         );
         in_namespace(&self.server, &script)?;
-        let thread = self.receiver.ok_or("there is no thread that receives requests")?;
-        run(Command::new("chrt").args(["-f", "-p", REPLY_PRIORITY, &thread.to_string()])).map(drop)
+        self.receive_at_once(true)
     }
 
     /// Has the thread that receives requests take the core from the server at once, as a NIC's interrupt does, or share it evenly,

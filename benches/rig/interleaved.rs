@@ -12,13 +12,13 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::figures::{Figure, float};
+use crate::figures::Figure;
 use crate::hosts::{CLIENTS, GENERATOR_CORE, Hosts, SERVER};
-use crate::measure::Spread;
-use crate::servers::{CHRONYD, Entry, Programs, SERVERS, text, words};
+use crate::measure::{Spread, float};
+use crate::servers::{AF_XDP, CHRONYD, Entry, Programs, SERVERS, text, words};
 
 /// The servers, by their names in [`SERVERS`].
-pub(crate) const NAMES: [&str; 4] = [CHRONYD, "maser socket", "maser io-uring", "maser af-xdp"];
+pub(crate) const NAMES: [&str; 4] = [CHRONYD, "maser socket", "maser io-uring", AF_XDP];
 const CLIENT_COUNTS: [u32; 3] = [1_000, 5_000, 100_000];
 /// Requests a second: about a quarter of what chronyd answers here.
 pub(crate) const RATE_PER_S: u32 = 30_000;
@@ -33,8 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// chronyd with a program on its interface that passes its requests on, as maser's over AF_XDP has one that takes them: a veth
 /// runs such a program in a softirq of its own, after making a frame of the packet, and who stamps there stamps later.
 pub(crate) const CHRONYD_BEHIND: &str = "chronyd behind XDP";
-/// What the program takes (RFC 863), and nobody sends.
-const TAKEN: &str = "172.29.2.1:9";
+/// The port whose requests the program takes (RFC 863): nobody sends any.
+const DISCARD: u16 = 9;
 /// How long chronyd asks as a client, sixteen times a second, each server once a round.
 const ASKING_S: u32 = 10;
 pub(crate) const FOLLOWING_ROUNDS: u32 = 5;
@@ -133,7 +133,8 @@ pub(crate) fn measure(programs: &Programs, hosts: &Hosts) -> Result<Interleaved,
             all.followers.push(follower(programs, hosts, entry.name)?);
             if entry.name == CHRONYD {
                 let echo = programs.example("xdp_echo");
-                let program = hosts.serve(&[&echo, "native", &hosts.server_interface, TAKEN])?;
+                let taken = format!("{SERVER}:{DISCARD}");
+                let program = hosts.serve(&[&echo, "native", &hosts.server_interface, &taken])?;
                 program.wait_until_ready()?;
                 all.followers.push(follower(programs, hosts, CHRONYD_BEHIND)?);
                 program.stop()?;

@@ -2,18 +2,14 @@
 
 use std::fmt::Write as _;
 
-use crate::figures::{Figure, float};
+use crate::figures::Figure;
 use crate::interleaved::{
     CHRONYD_BEHIND, CORRECTED_MAX, CORRECTION_ROUNDS, CorrectionSample, FOLLOWING_ROUNDS, FollowerSample,
     Interleaved, InterleavedSample, MixedSample, NAMES, RATE_PER_S, SHARE_MIN,
 };
-use crate::measure::Spread;
-use crate::servers::CHRONYD;
+use crate::measure::{Spread, float};
+use crate::servers::{AF_XDP, CHRONYD};
 use crate::table::spread;
-
-const AF_XDP: &str = "maser af-xdp";
-/// Whom a chronyd follows.
-const FOLLOWED: [&str; 5] = [CHRONYD, CHRONYD_BEHIND, "maser socket", "maser io-uring", AF_XDP];
 
 /// All tables and the verdicts; nothing of a run that measured none of it.
 pub(crate) fn table(run: &Interleaved) -> String {
@@ -50,7 +46,8 @@ pub(crate) fn table(run: &Interleaved) -> String {
          interface that passes its requests on.\n\n\
          | server | samples | interleaved | mean | spread | stddev | max |\n|---|---:|---:|---:|---:|---:|---:|\n"
     );
-    FOLLOWED.iter().for_each(|server| follower(&mut text, server, &run.followers));
+    let followed = NAMES[..1].iter().chain(&[CHRONYD_BEHIND]).chain(&NAMES[1..]);
+    followed.for_each(|server| follower(&mut text, server, &run.followers));
     text + "\n" + &verdicts(run)
 }
 

@@ -10,14 +10,14 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::figures::float;
 use crate::host::Server;
 use crate::hosts::{CLIENTS, GENERATOR_CORE, Hosts, Replies, SERVER};
+use crate::measure::float;
 use crate::meter::FarEnd;
-use crate::servers::{CHRONYD, Entry, Programs, SERVERS, text};
+use crate::servers::{AF_XDP, CHRONYD, Entry, Programs, SERVERS, text};
 
 /// The servers, by their names in [`SERVERS`].
-pub(crate) const NAMES: [&str; 3] = [CHRONYD, "maser socket", "maser af-xdp"];
+pub(crate) const NAMES: [&str; 3] = [CHRONYD, "maser socket", AF_XDP];
 /// Where a flood's addresses are from, and where those that are denied.
 const FLOODS: &str = "10.0.0.0/8";
 const DENIED: &str = "10.200.0.0/16";

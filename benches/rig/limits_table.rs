@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::figures::float;
 use crate::limits::{
     ABOVE_MIN, BELOW_MIN, BESIDE_MIN, COST_RATIO_MAX, CostSample, FloodSample, Limits, NAMES, SINK,
 };
+use crate::measure::float;
 
 /// Both tables and the verdicts; nothing of a run that measured none of it.
 pub(crate) fn table(run: &Limits) -> String {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::figures::{ends_at_its_peak, float};
 use crate::host::Server;
 use crate::hosts::{CLIENTS, GENERATOR_CORE, Hosts, Replies, SERVER};
 use crate::servers::{Entry, Measured, Programs};
@@ -28,6 +27,8 @@ const SEARCH: [f64; 7] = [25e3, 50e3, 100e3, 200e3, 400e3, 800e3, 1_600e3];
 const LADDER: [f64; 7] = [0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0];
 /// How a peak is looked for: the least that the generator costs.
 const MODERATED: (&str, Replies) = ("live", Replies::Moderated);
+/// The loss of a step that may lie below the peak still: half of what comes at twice the peak is lost.
+const LOSS_AT_THE_END_MAX: f64 = 0.25;
 /// How often a round moves its ladder up.
 const MOVES_MAX: u32 = 2;
 /// How often a ladder is measured of which the generator kept no step: something else had the machine meanwhile.
@@ -305,6 +306,14 @@ pub(crate) fn best(steps: &[Step]) -> Option<&Step> {
     steps.max_by(|a, b| a.rate_answered.total_cmp(&b.rate_answered))
 }
 
+/// The most answers came at the highest rate that was offered, and most requests got theirs: what the server has no time for is
+/// half of the highest of a ladder that stands at its peak. Steps that the generator didn't keep to say nothing.
+pub(crate) fn ends_at_its_peak(ladder: &[Step]) -> bool {
+    let on_schedule = ladder.iter().filter(|step| step.is_on_schedule());
+    let highest = on_schedule.map(|step| step.rate_offered).fold(0.0, f64::max);
+    best(ladder).is_some_and(|step| step.rate_offered >= highest && step.loss() <= LOSS_AT_THE_END_MAX)
+}
+
 fn shares_of(peak: f64, shares: &[f64]) -> Vec<f64> {
     shares.iter().map(|share| (share * peak).round()).collect()
 }
@@ -313,4 +322,12 @@ fn peak_of(steps: &[Step]) -> Result<f64, String> {
     best(steps)
         .map(|step| step.rate_answered)
         .ok_or_else(|| "the generator never kept its schedule".to_owned())
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of packets and nanoseconds of seconds stay far below 2^53"
+)]
+pub(crate) fn float(count: u64) -> f64 {
+    count as f64
 }

@@ -55,7 +55,7 @@ pub(crate) const SERVERS: &[Entry] = &[
     Entry { name: "XDP_TX reflector", kind: Kind::Reflector, measured: Measured::Peak },
     Entry { name: XDP_ECHO, kind: Kind::XdpEcho(Mode::Native), measured: Measured::All },
     Entry {
-        name: "maser af-xdp",
+        name: AF_XDP,
         kind: Kind::MaserXdp { mode: Mode::Native, idle: "block" },
         measured: Measured::All,
     },
@@ -99,6 +99,7 @@ pub(crate) const XDP_ECHO: &str = "bare AF_XDP echo";
 pub(crate) const XDP_ECHO_GENERIC: &str = "bare AF_XDP echo, generic";
 pub(crate) const ECHO_WITH_STAMPS: &str = "bare echo, stamps";
 pub(crate) const CHRONYD: &str = "chronyd";
+pub(crate) const AF_XDP: &str = "maser af-xdp";
 
 /// The cores of a server with one worker.
 const ONE: &str = "0-0";
