@@ -265,7 +265,7 @@ fn a_neighbour_on_the_same_host_is_answered_through_the_socket() {
         .flat_map(|server| [(server, AttachMode::Native), (server, AttachMode::Generic)])
     {
         let asks = |at: [SocketAddr; 2]| {
-            let asked = || (0..5).filter(|&n| ask(at[0], &request(n + 1), true).is_some()).count();
+            let asked = || (0..5).filter(|&n| ask(0, at[0], &request(n + 1), true).is_some()).count();
             wire.client.run(asked)
         };
         let served = wire.server.run(|| serve(Way::Xdp(mode), listeners(server), asks));
