@@ -216,6 +216,7 @@ impl Hosts {
              echo {MODERATION_NS} > {settings}/gro_flush_timeout"
         );
         in_namespace(&self.server, &script)?;
+        self.receiver.ok_or("there is no thread that receives requests")?;
         self.receive_at_once(true)
     }
 

@@ -46,8 +46,12 @@ pub(crate) fn table(run: &Interleaved) -> String {
          interface that passes its requests on.\n\n\
          | server | samples | interleaved | mean | spread | stddev | max |\n|---|---:|---:|---:|---:|---:|---:|\n"
     );
-    let followed = NAMES[..1].iter().chain(&[CHRONYD_BEHIND]).chain(&NAMES[1..]);
-    followed.for_each(|server| follower(&mut text, server, &run.followers));
+    for server in NAMES {
+        follower(&mut text, server, &run.followers);
+        if server == CHRONYD {
+            follower(&mut text, CHRONYD_BEHIND, &run.followers);
+        }
+    }
     text + "\n" + &verdicts(run)
 }
 
