@@ -34,7 +34,7 @@ test-vm: ## boot a VM with real timing devices and run tests in it (about 6 minu
 accept: ## the full-length runs: the quick start measured, system calls a packet, benchmarks, fuzzing for 10 minutes a target
 	@tests/run accept
 
-bench: ## the README's figures: stages, then maser beside chronyd and bare servers under load (about 25 minutes; QUICK=1: 10)
+bench: ## the README's figures: stages, then maser beside chronyd and bare servers under load (about 25 minutes; QUICK=1: over 13)
 	@tests/setup bench
 	cargo build --release --locked -p maser-load -p maser-sys --bin maser-load --examples
 	$(if $(filter-out 0,$(QUICK)),,cargo bench --locked --bench stages -- $(STAGES))

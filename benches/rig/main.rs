@@ -1,6 +1,6 @@
 //! The rig that judges maser: bare echo servers, chronyd and maser's ports take turns at answering `maser-load`.
 //!
-//! `make bench` prepares, builds and runs it; `QUICK=1 make bench` in ten minutes, with rougher figures that stay out of the tree;
+//! `make bench` prepares, builds and runs it; `QUICK=1 make bench` in less time, with rougher figures that stay out of the tree;
 //! `ONLY=chronyd,socket` measures those whose names hold one of these words, `meter`, `queues`, `interleaved` and `limits` among them.
 //! Each server answers on a core of its own over a veth pair ([`hosts`]) and is measured for its peak, its latency and the accuracy
 //! of its stamps ([`measure`]), in interleaved rounds. The generator is measured too ([`meter`]), who meets which worker where there
